@@ -1,0 +1,1 @@
+"""Config-composed fine-tuning experiments for the GLM family."""
