@@ -1,1 +1,1 @@
-"""The GLM architectures and tokenizers that transformers lacks; published checkpoints to native modules."""
+"""GLM architectures and tokenizers that transformers lacks; published checkpoints made native."""
