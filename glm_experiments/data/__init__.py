@@ -1,0 +1,1 @@
+"""Data: files or generators -> rows -> prompts -> token ids and labels -> batches."""
