@@ -630,14 +630,12 @@ class Config:
             self.evaluation,
             self.tracking,
         )
-        problems = [problem for section in sections for problem in section.problems()]
-        if not problems:
-            problems = [
-                *self.batch_problems(),
-                *self.validation_problems(),
-                *self.random_weights_problems(),
-            ]
-        return problems
+        return [
+            *(problem for section in sections for problem in section.problems()),
+            *self.batch_problems(),
+            *self.validation_problems(),
+            *self.random_weights_problems(),
+        ]
 
     def batch_problems(self) -> list[str]:
         """The batch must be a whole number of micro batches on every device."""
@@ -683,8 +681,8 @@ def num_in_flight(parallelism: ParallelismConfig) -> int:
 def batch_problems(training: TrainingConfig, num_replicas: int, in_flight: int) -> list[str]:
     """What keeps `batch_size` from being a whole number of accumulation steps."""
     step = training.micro_batch_size * num_replicas * in_flight
-    if training.batch_size % step == 0:
-        return []
+    if step <= 0 or training.batch_size % step == 0:
+        return []  # the fields' own rules report what is not positive
     factors = f"training.micro_batch_size={training.micro_batch_size}"
     if num_replicas > 1:
         factors += f" x {num_replicas} devices"

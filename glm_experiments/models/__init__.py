@@ -1,1 +1,28 @@
-"""GLM architectures and tokenizers that transformers lacks; published checkpoints made native."""
+"""The GLM architectures and tokenizers that transformers lacks; published checkpoints to native modules.
+
+The public names load on first use, so that importing this package does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glm_experiments.models.loading import load_model as load_model
+    from glm_experiments.models.vocabulary import check_vocabulary as check_vocabulary
+
+_MODULES = {
+    "load_model": "glm_experiments.models.loading",
+    "check_vocabulary": "glm_experiments.models.vocabulary",
+}
+
+__all__ = ["check_vocabulary", "load_model"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,1 @@
+"""ChatGLM-6B, version 1."""
