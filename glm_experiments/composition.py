@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -60,47 +61,52 @@ def compose(loader: ConfigLoaderImpl, overrides: list[str]) -> DictConfig:
 
 def check_command_line(
     overrides: list[str], *, config_dir: str | None = None, multirun: bool = False
-) -> None:
+) -> list[str]:
     """Compose and check every job that the command line asks for.
+
+    Returns:
+        The keys that differ between the jobs of a sweep.
 
     Raises:
         ValueError: with every problem, one a line.
     """
     loader = build_loader(config_dir)
     overrides = [override for override in overrides if not override.startswith("hydra.")]
-    jobs = plan_jobs(loader, overrides) if multirun else [overrides]
+    axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
     problems: dict[str, None] = {}  # in order, each once
-    for job in jobs:
+    for job in plan_jobs(axes):
         for problem in job_problems(loader, job):
             problems[problem] = None
     if problems:
         raise ValueError(schemas.join_problems(problems))
+    return [values[0].partition("=")[0].lstrip("+") for values in axes if len(values) > 1]
 
 
-def plan_jobs(loader: ConfigLoaderImpl, overrides: list[str]) -> list[list[str]]:
-    """The jobs of a sweep to check, each as its overrides."""
+def read_axes(loader: ConfigLoaderImpl, overrides: list[str]) -> list[list[str]]:
+    """The overrides of a sweep, each as the list of its single values."""
     try:
         cfg = loader.load_configuration("train", named_sweep(overrides), RunMode.MULTIRUN)
-        params = OmegaConf.to_container(cfg.hydra.sweeper, resolve=True)
+        sweeper = OmegaConf.to_container(cfg.hydra.sweeper, resolve=True)
         parsed = OverridesParser.create().parse_overrides(overrides)
     except (HydraException, OmegaConfBaseException):
-        return [overrides]  # reported, one by one, as a single job
+        return [[override] for override in overrides]  # reported as those of a single job
     assert isinstance(sweeper, dict)
     params = sweeper["params"] or {}
     given = {override.key_or_group for override in parsed}
     extra = [f"{key}={value}" for key, value in params.items() if key not in given]
     parsed = OverridesParser.create().parse_overrides(extra) + parsed
-    axes = [values for override in parsed if (values := override_values(override))]
-    num_jobs = 1
-    for values in axes:
-        num_jobs *= len(values)
-    if num_jobs <= MOST_COMBINATIONS_CHECKED:
+    return [values for override in parsed if (values := override_values(override))]
+
+
+def plan_jobs(axes: list[list[str]]) -> list[list[str]]:
+    """The jobs to check, each as its overrides: all, or of a large grid each value once."""
+    if math.prod(len(values) for values in axes) <= MOST_COMBINATIONS_CHECKED:
         return [list(job) for job in itertools.product(*axes)]
     first = [values[0] for values in axes]
     return [
         [*first[:index], value, *first[index + 1 :]]
         for index, values in enumerate(axes)
-        for value in (values if len(values) > 1 else values[:0])
+        for value in (values if len(values) > 1 else [])
     ]
 
 

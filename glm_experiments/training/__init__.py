@@ -1,0 +1,1 @@
+"""TrainingArguments mapping, the Trainer, its callbacks. Knows no peft, tracker or Hydra."""

@@ -1,0 +1,139 @@
+"""Maps a training section to transformers' TrainingArguments, the same in every parallelism."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import TrainingArguments
+
+from glm_experiments.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# transformers renames the first to the second; both are the same switch.
+CHECKPOINTING_NAMES = ("gradient_checkpointing", "activation_checkpointing")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchPlan:
+    """How `training.batch_size` rows become one optimizer step.
+
+    rows_per_pass: rows that one process feeds into one forward call.
+    num_chunks: parts that such a call splits its rows into (replicas, or micro batches in flight).
+    num_accumulated: forward calls of one process per optimizer step.
+    """
+
+    rows_per_pass: int
+    num_chunks: int
+    num_accumulated: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precision:
+    """autocast: the arithmetic's dtype where parameters are wider; scales_loss: float16."""
+
+    autocast: torch.dtype | None
+    scales_loss: bool
+
+
+def build_arguments(
+    config: TrainingConfig,
+    *,
+    output_dir: Path,
+    seed: int,
+    device: torch.device,
+    batch: BatchPlan,
+    precision: Precision,
+) -> TrainingArguments:
+    """The library's arguments of one process.
+
+    Raises:
+        ValueError: for a `training.extra` that the library does not know or accept.
+    """
+    known = {field.name for field in fields(TrainingArguments)}
+    unknown = [key for key in config.extra if key not in known]
+    if unknown:
+        raise ValueError(
+            f"training.extra.{unknown[0]} is no argument of transformers.TrainingArguments; "
+            f"type e.g. training.extra.{nearest(unknown[0], known)}=..."
+        )
+    # Evaluation, best checkpoint and rotation are the Trainer subclass's own.
+    never = 2**62
+    arguments = {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "data_seed": seed,
+        "per_device_train_batch_size": batch.rows_per_pass,
+        "gradient_accumulation_steps": batch.num_accumulated,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.lr_scheduler_type,
+        # A value below one is a share of all steps.
+        "warmup_steps": config.warmup_share,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "max_steps": config.max_steps if config.max_steps is not None else -1,
+        "num_train_epochs": config.num_train_epochs or 1,
+        next(name for name in reversed(CHECKPOINTING_NAMES) if name in known): (
+            config.activation_checkpointing
+        ),
+        "logging_steps": config.logging_steps,
+        "logging_first_step": True,
+        "eval_strategy": "steps" if config.eval_steps else "no",
+        "eval_steps": config.eval_steps,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps or never,
+        "metric_for_best_model": "loss" if config.eval_steps else None,
+        "greater_is_better": False if config.eval_steps else None,
+        "fp16": precision.scales_loss,
+        "bf16": precision.autocast is torch.bfloat16,
+        "use_cpu": device.type == "cpu",
+        "report_to": "none",
+        "disable_tqdm": True,
+        # The default logs a dead run's loss as 0.0, and syncs the device in every pass.
+        "logging_nan_inf_filter": False,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": device.type == "cuda",
+        "ddp_find_unused_parameters": False,
+        "average_tokens_across_devices": True,
+    }
+    with default_device(device):
+        try:
+            built = TrainingArguments(**arguments, **config.extra)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"training: {error}") from error
+        # Read while the default device stands; several visible GPUs must not become DataParallel.
+        built._setup_devices  # noqa: B018
+        if built.world_size == 1:
+            built.__dict__["_setup_devices"] = device
+        built._n_gpu = 1
+    return built
+
+
+@contextmanager
+def default_device(device: torch.device) -> Iterator[None]:
+    """accelerate takes a device other than the first GPU only from its environment."""
+    key = "ACCELERATE_TORCH_DEVICE"
+    before = os.environ.get(key)
+    if device.type == "cuda" and "LOCAL_RANK" not in os.environ:
+        os.environ[key] = str(device)
+        torch.cuda.set_device(device)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = before
+
+
+def nearest(word: str, words: set[str]) -> str:
+    """The likeliest meant word."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.0)), word)

@@ -1,0 +1,133 @@
+"""Which checkpoints of a run are whole, and with which settings they were made.
+
+A checkpoint counts once its `complete.json` stands beside its files: written last, it holds every
+file's size and checksum. Knows folders and files only, no model.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+from glm_experiments.results import write_json
+
+log = logging.getLogger(__name__)
+
+MARKER = "complete.json"
+ADAPTER = "adapter"
+"""The folder of a checkpoint that holds what was trained."""
+
+
+def write_marker(checkpoint: Path, *, settings: dict[str, Any]) -> None:
+    """Declare a checkpoint complete."""
+    files = {
+        str(path.relative_to(checkpoint)): [path.stat().st_size, checksum(path)]
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file()
+    }
+    write_json(checkpoint / MARKER, {"files": files, "settings": settings})
+
+
+def checksum(file: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def what_is_broken(checkpoint: Path) -> str | None:
+    """Why a checkpoint cannot be used; None: it can."""
+    marker = checkpoint / MARKER
+    if not marker.is_file():
+        return "it was not written to its end"
+    try:
+        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError):
+        return f"its {MARKER} can't be read"
+    for name, (size, value) in files.items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size or checksum(file) != value:
+            return f"{name} is not as it was written"
+    return None
+
+
+def numbered_checkpoints(run_dir: Path) -> dict[int, Path]:
+    """All checkpoint folders of a run by step, ascending, complete or not."""
+    found = {
+        int(match[1]): path
+        for path in run_dir.glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
+    }
+    return dict(sorted(found.items()))
+
+
+def find_last_complete(run_dir: Path) -> Path | None:
+    """The complete checkpoint with the highest step; warns of those that are not complete."""
+    for path in reversed(numbered_checkpoints(run_dir).values()):
+        problem = what_is_broken(path)
+        if problem is None:
+            return path
+        log.warning("%s is passed over: %s", path, problem)
+    return None
+
+
+def find_resume(resume: str, *, run_dir: Path, settings: dict[str, Any]) -> Path | None:
+    """The checkpoint that `training.resume` means; None: start anew.
+
+    Raises:
+        ValueError: for a folder that is no whole checkpoint, or one made with other settings.
+    """
+    if resume == "never":
+        return None
+    if resume == "auto":
+        checkpoint = find_last_complete(run_dir)
+        if checkpoint is None:
+            return None
+    else:
+        checkpoint = Path(resume)
+        problem = what_is_broken(checkpoint) if checkpoint.is_dir() else "there is no such folder"
+        if problem is not None:
+            raise ValueError(
+                f"training.resume={resume} can't be continued: {problem}; "
+                "type training.resume=auto, never, or another checkpoint's folder"
+            )
+    check_settings(checkpoint, settings)
+    return checkpoint
+
+
+def check_settings(checkpoint: Path, settings: dict[str, Any]) -> None:
+    """Refuse to continue a checkpoint under settings that would make it another run."""
+    marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+    saved = marker["settings"]
+    # Through JSON, so that tuples and numbers compare as they were written.
+    given = json.loads(json.dumps(settings))
+    changed = [
+        f"{key} was {saved.get(key)}, now {given.get(key)}"
+        for key in sorted({*saved, *given})
+        if saved.get(key) != given.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f"{checkpoint} was made with other settings: {'; '.join(changed)}; type the former "
+            "values to continue it, or training.resume=never to start anew"
+        )
+
+
+def remove_old(run_dir: Path, *, num_kept: int | None, best_step: int | None) -> None:
+    """Delete the oldest checkpoints beyond `num_kept`, never the best or the last."""
+    if num_kept is None:
+        return
+    steps = list(numbered_checkpoints(run_dir))
+    spare = [step for step in steps[:-1] if step != best_step]
+    num_extra = max(0, len(steps) - max(num_kept, 1))
+    for step in spare[:num_extra]:
+        shutil.rmtree(run_dir / f"checkpoint-{step}")

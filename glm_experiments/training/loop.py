@@ -1,0 +1,130 @@
+"""Runs one training: from a tuned model and rows to a result, with checkpoints on the way."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import EarlyStoppingCallback
+from transformers.utils import logging as library_logging
+
+from glm_experiments.config import TrainingConfig
+from glm_experiments.results import Diverged, Interrupted
+from glm_experiments.training import checkpoints
+from glm_experiments.training.arguments import BatchPlan, Precision, build_arguments
+from glm_experiments.training.progress import Logger, Progress
+from glm_experiments.training.rows import Batch, ChunkCollator, Row, WholeSteps
+from glm_experiments.training.state import Adapter, State, restore_state, trainable_state
+from glm_experiments.training.stopping import StopRequest
+from glm_experiments.training.trainer import GLMTrainer, MeasureLoss
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingResult:
+    """What a training came to; `state` are the trained parameters, whole, on the CPU."""
+
+    steps: int
+    loss: float | None
+    best_validation_loss: float | None
+    best_step: int | None
+    tokens: int
+    tokens_per_second: float | None
+    state: State
+
+
+def train(
+    model: nn.Module,
+    *,
+    rows: Sequence[Row],
+    collate: Callable[[list[Row]], Batch],
+    filler_id: int,
+    config: TrainingConfig,
+    seed: int,
+    output_dir: Path,
+    device: torch.device,
+    batch: BatchPlan,
+    precision: Precision,
+    adapter: Adapter,
+    measure_loss: MeasureLoss,
+    log_values: Logger,
+    settings: dict[str, Any],
+    wrap: Callable[[nn.Module], nn.Module] | None,
+) -> TrainingResult:
+    """Train the parameters of `model` that require a gradient.
+
+    Raises:
+        ValueError: for settings that the library refuses, or a checkpoint that can't be continued.
+        Diverged: where the loss is no longer finite.
+        Interrupted: after a signal, once a checkpoint is written.
+    """
+    resume = checkpoints.find_resume(config.resume, run_dir=output_dir, settings=settings)
+    library_logging.set_verbosity_warning()
+    arguments = build_arguments(
+        config,
+        output_dir=output_dir,
+        seed=seed,
+        device=device,
+        batch=batch,
+        precision=precision,
+    )
+    trainer = GLMTrainer(
+        model=model,
+        args=arguments,
+        rows=WholeSteps(rows, batch_size=config.batch_size, filler_id=filler_id),
+        collate=ChunkCollator(collate, num_chunks=batch.num_chunks),
+        precision=precision,
+        adapter=adapter,
+        measure_loss=measure_loss,
+        settings=settings,
+        num_checkpoints_kept=config.save_total_limit,
+        wrap=wrap,
+    )
+    progress = Progress(
+        count_tokens=lambda: trainer.num_tokens * arguments.world_size,
+        log_values=log_values,
+        is_main=arguments.process_index == 0,
+    )
+    replace_callbacks(trainer, progress)
+    if config.early_stopping_patience is not None:
+        trainer.add_callback(
+            EarlyStoppingCallback(early_stopping_patience=config.early_stopping_patience)
+        )
+    with StopRequest() as stop, warnings.catch_warnings():
+        trainer.add_callback(stop)
+        if resume is not None:
+            log.info("continuing %s", resume)
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(stop.signum)
+    if config.early_stopping_patience is not None and trainer.state.best_global_step:
+        best = output_dir / f"checkpoint-{trainer.state.best_global_step}"
+        log.info("the best validation loss was at step %s", trainer.state.best_global_step)
+        restore_state(model, adapter.read(best / checkpoints.ADAPTER))
+    state = trainable_state(model)
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise Diverged("trained parameters are not finite; type a lower training.learning_rate")
+    return TrainingResult(
+        steps=trainer.state.global_step,
+        loss=progress.last_loss,
+        best_validation_loss=trainer.state.best_metric,
+        best_step=trainer.state.best_global_step,
+        tokens=trainer.num_tokens * arguments.world_size,
+        tokens_per_second=progress.tokens_per_second,
+        state=state,
+    )
+
+
+def replace_callbacks(trainer: GLMTrainer, progress: Progress) -> None:
+    """Our progress instead of the library's printing."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(progress)

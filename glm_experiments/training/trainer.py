@@ -1,0 +1,177 @@
+"""The transformers Trainer with what a comparison of runs needs: exact steps, whole checkpoints,
+token counts without device syncs, and a state that belongs to the tuner."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import AutocastKwargs
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from glm_experiments.results import Diverged
+from glm_experiments.training import checkpoints
+from glm_experiments.training.arguments import Precision
+from glm_experiments.training.rows import Batch, ChunkCollator, EpochOrder, WholeSteps, count_labels
+from glm_experiments.training.state import Adapter, restore_state, trainable_state
+
+MeasureLoss = Callable[[nn.Module], float]
+
+
+class GLMTrainer(Trainer):
+    """Trains what requires a gradient; everything else about the model is the caller's.
+
+    wrap: makes the module that trains out of the model (replicas, micro batches in flight, ...);
+        None: the library's own choice, which is DistributedDataParallel in several processes.
+    measure_loss: the validation loss of the model.
+    settings: what a checkpoint must agree with to be continued.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: TrainingArguments,
+        rows: WholeSteps,
+        collate: ChunkCollator,
+        precision: Precision,
+        adapter: Adapter,
+        measure_loss: MeasureLoss,
+        settings: dict[str, Any],
+        num_checkpoints_kept: int | None,
+        wrap: Callable[[nn.Module], nn.Module] | None,
+    ) -> None:
+        self.precision = precision
+        self.adapter = adapter
+        self.measure_loss = measure_loss
+        self.settings = settings
+        self.num_checkpoints_kept = num_checkpoints_kept
+        self.wrap = wrap
+        self.order = EpochOrder(rows, seed=args.seed)
+        self.num_tokens = 0
+        self.last_pass_loss: torch.Tensor | None = None
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=rows,
+            eval_dataset=rows,
+            data_collator=collate,
+            callbacks=[FollowEpoch(self.order)],
+        )
+        # Every model here takes num_items_in_batch and divides its summed loss by it.
+        self.model_accepts_loss_kwargs = True
+        # Autocast stands in compute_loss_context_manager, for wrapped models too.
+        self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
+
+    # Steps
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        return self.order
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor]:
+        """The micro batches of one optimizer step, and the labels in all processes' together."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        self.num_tokens += sum(batch.pop("num_tokens") for batch in batches)
+        num_labels = torch.stack([count_labels(batch).to(device) for batch in batches]).sum()
+        if self.args.world_size > 1:
+            num_labels = self.accelerator.gather(num_labels).sum()
+        return batches, num_labels
+
+    def compute_loss_context_manager(self) -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        if self.precision.autocast is not None:
+            stack.enter_context(
+                torch.autocast(self.args.device.type, dtype=self.precision.autocast)
+            )
+        return stack
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.last_pass_loss = loss
+        return loss
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        return 0  # an estimate that counts padding and ignores what is frozen
+
+    # Placement: the model comes placed
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        pass
+
+    def _wrap_model(
+        self, model: nn.Module, training: bool = True, dataloader: Any = None
+    ) -> nn.Module:
+        if self.wrap is not None and training and model is self.model:
+            return self.wrap(model)
+        return super()._wrap_model(model, training=training, dataloader=dataloader)
+
+    # Validation loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The validation loss, over labelled tokens."""
+        metrics = {"eval_loss": self.measure_loss(self.model)}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        self.model.train()
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics=metrics, trial=trial)
+        if is_best:
+            self.control.should_save = True
+        return is_best
+
+    # Checkpoints
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what was trained, and nothing else, into a checkpoint."""
+        state = trainable_state(self.model)
+        if self.args.should_save:
+            assert output_dir is not None
+            self.adapter.save(Path(output_dir) / checkpoints.ADAPTER, state)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.last_pass_loss is not None and not math.isfinite(self.last_pass_loss.item()):
+            raise Diverged(
+                f"the loss is {self.last_pass_loss.item()} at step {self.state.global_step}; type "
+                f"e.g. training.learning_rate={self.args.learning_rate / 10:g}"
+            )
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            run_dir = Path(self.args.output_dir)
+            checkpoints.write_marker(
+                run_dir / f"checkpoint-{self.state.global_step}", settings=self.settings
+            )
+            checkpoints.remove_old(
+                run_dir,
+                num_kept=self.num_checkpoints_kept,
+                best_step=self.state.best_global_step,
+            )
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        folder = Path(resume_from_checkpoint) / checkpoints.ADAPTER
+        restore_state(self.model, self.adapter.read(folder))
+
+
+class FollowEpoch(TrainerCallback):
+    """Tells the order which epoch it is: the library's own way doesn't reach it on a resume in
+    several processes (accelerate 1.15, nested batch samplers)."""
+
+    def __init__(self, order: EpochOrder) -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.order.epoch = int(state.epoch or 0)
