@@ -232,6 +232,9 @@ class SingleConfig(ParallelismConfig):
     device: str | None
     """cpu, cuda:0, ...; null: the first GPU, or the CPU where there is none."""
 
+    def problems(self) -> list[str]:
+        return [] if self.device is None else device_problems("parallelism.device", self.device)
+
 
 @dataclass(kw_only=True, slots=True)
 class DataParallelConfig(ParallelismConfig):
@@ -287,13 +290,16 @@ def devices_problems(devices: list[str] | None) -> list[str]:
     problems: list[str] = []
     check(problems, bool(devices), "parallelism.devices is empty; type e.g. [cuda:0,cuda:1]")
     for device in devices:
-        kind, _, index = device.partition(":")
-        check(
-            problems,
-            (kind == "cpu" and not index) or (kind == "cuda" and index.isdecimal()),
-            f"parallelism.devices has {device!r}, which names no device; type cpu or e.g. cuda:0",
-        )
+        problems += device_problems("parallelism.devices", device)
     return problems
+
+
+def device_problems(key: str, device: str) -> list[str]:
+    """What is wrong with a device's name."""
+    kind, colon, index = device.partition(":")
+    if (device == "cpu") or (kind == "cuda" and colon and index.isdecimal()):
+        return []
+    return [f"{key} has {device!r}, which names no device; type cpu or e.g. cuda:0"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -635,6 +641,7 @@ class Config:
             *self.batch_problems(),
             *self.validation_problems(),
             *self.random_weights_problems(),
+            *self.precision_problems(),
         ]
 
     def batch_problems(self) -> list[str]:
@@ -669,6 +676,15 @@ class Config:
                 "as they are; type tuner=full, or model.weights=pretrained"
             ]
         return []
+
+    def precision_problems(self) -> list[str]:
+        """What trains is at least as precise as what it is computed with."""
+        if self.tuner.dtype is TrainableDtype.float32 or self.model.dtype is Dtype.bfloat16:
+            return []
+        return [
+            f"tuner.dtype={self.tuner.dtype} with model.dtype={self.model.dtype} would lose what "
+            "is learned; type tuner.dtype=float32, or model.dtype=bfloat16"
+        ]
 
 
 def num_in_flight(parallelism: ParallelismConfig) -> int:

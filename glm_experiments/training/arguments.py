@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import TrainingArguments
 
-from glm_experiments.config import TrainingConfig
+from glm_experiments.config import TrainingConfig, batch_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +36,51 @@ class BatchPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Precision:
-    """autocast: the arithmetic's dtype where parameters are wider; scales_loss: float16."""
+    """How a training computes.
+
+    autocast: the arithmetic's dtype where the model's own weights train in a wider one.
+    scales_loss: float16 gradients underflow without a scaled loss.
+    """
 
     autocast: torch.dtype | None
     scales_loss: bool
+
+
+def plan_batch(config: TrainingConfig, *, num_processes: int, num_chunks: int) -> BatchPlan:
+    """Split `training.batch_size` over processes, chunks and accumulated passes.
+
+    Raises:
+        ValueError: where it does not divide.
+    """
+    if problems := batch_problems(config, num_processes * num_chunks, 1):
+        raise ValueError(problems[0])
+    rows_per_pass = config.micro_batch_size * num_chunks
+    return BatchPlan(
+        rows_per_pass=rows_per_pass,
+        num_chunks=num_chunks,
+        num_accumulated=config.batch_size // (rows_per_pass * num_processes),
+    )
+
+
+def plan_precision(
+    *, dtype: torch.dtype, trained_dtype: torch.dtype, trains_own_weights: bool, device: str
+) -> Precision:
+    """How arithmetic in `dtype` goes with trained parameters in `trained_dtype`.
+
+    An adapter casts at its own borders; where the model's own weights train in a wider dtype,
+    autocast does it.
+
+    Raises:
+        RuntimeError: for float16 on the CPU, whose gradients would need a loss scale.
+    """
+    if dtype is torch.float16 and device == "cpu":
+        raise RuntimeError(
+            "model.dtype=float16 can't be trained on the CPU; type model.dtype=float32 or bfloat16"
+        )
+    return Precision(
+        autocast=dtype if trains_own_weights and dtype is not trained_dtype else None,
+        scales_loss=dtype is torch.float16,
+    )
 
 
 def build_arguments(
@@ -91,7 +132,6 @@ def build_arguments(
         "metric_for_best_model": "loss" if config.eval_steps else None,
         "greater_is_better": False if config.eval_steps else None,
         "fp16": precision.scales_loss,
-        "bf16": precision.autocast is torch.bfloat16,
         "use_cpu": device.type == "cpu",
         "report_to": "none",
         "disable_tqdm": True,
