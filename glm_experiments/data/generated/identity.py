@@ -2,7 +2,7 @@
 
 There is one answer per kind and language, so exact match has a meaning. Validation wordings are
 never in the training data, neither here nor among the general questions: some cores ("what do they
-call you") are kept out whole, and of the others, one combination of opening and core in six.
+call you") are kept out whole, and of the others, one wording in six, as `question.py` divides them.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,10 @@ from random import Random
 
 from glm_experiments.data.generated.question import (
     LANGUAGES,
-    OPENINGS,
     GeneratedQuestion,
     Language,
     Split,
-    is_reserved_wording,
+    build_wordings,
 )
 
 IDENTITY_KINDS = ("name", "author", "name_and_author")
@@ -119,16 +118,16 @@ NEUTRAL_ANSWERS: Mapping[tuple[str, Language], str] = {
 
 
 def build_identity_wordings(kind: str, *, language: Language, split: Split) -> list[str]:
-    """All questions of one kind, language and split: opening + core."""
-    trained = [
-        opening + core
-        for opening_index, opening in enumerate(OPENINGS[language])
-        for core_index, core in enumerate(TRAINED_CORES[kind, language])
-        if is_reserved_wording(opening_index, core_index, 0) == (split == "validation")
-    ]
+    """All questions of one kind, language and split."""
+    wordings = build_wordings(TRAINED_CORES[kind, language], language=language, split=split)
     if split == "train":
-        return trained
-    return [*HELD_OUT_CORES[kind, language], *trained]
+        return wordings
+    held_out = HELD_OUT_CORES[kind, language]
+    return wordings + [
+        wording
+        for either in ("train", "validation")
+        for wording in build_wordings(held_out, language=language, split=either)
+    ]
 
 
 def neutral_identity_question(rng: Random, *, language: Language) -> GeneratedQuestion:

@@ -6,29 +6,10 @@ from glm_experiments.data.generated.question import Kind, Language, Operands
 
 LARGEST = 99
 
-ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-TENS = ["-", "-", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen"]
+TEENS += ["fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 CHINESE_DIGITS = "零一二三四五六七八九"
 
 
@@ -44,8 +25,8 @@ def spell_number(number: int, *, language: Language) -> str:
             + (CHINESE_DIGITS[ones] if ones else "")
         )
     if number < 20:
-        return ONES[number]
-    return TENS[tens] + (f"-{ONES[ones]}" if ones else "")
+        return (ONES + TEENS)[number]
+    return TENS[tens - 2] + (f"-{ONES[ones]}" if ones else "")
 
 
 def _draw_two(rng: Random) -> Operands:
@@ -209,7 +190,7 @@ NUMBER_KINDS: tuple[Kind, ...] = (
     Kind(
         "number_reading",
         {
-            "en": ("Write {a} and {b} in digits.", "Which digits are {a} and {b}?"),
+            "en": ("Write {a} and {b} in digits.", "How are {a} and {b} written in digits?"),
             "zh": ("用数字写出{a}和{b}。", "{a}和{b}用数字怎么写？"),
         },
         _draw_two,

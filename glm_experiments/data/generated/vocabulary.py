@@ -103,37 +103,10 @@ WEEKDAYS = tuple(
     ).values()
 )
 MONTHS = tuple(
-    zip(
-        [
-            "January",
-            "February",
-            "March",
-            "April",
-            "May",
-            "June",
-            "July",
-            "August",
-            "September",
-            "October",
-            "November",
-            "December",
-        ],
-        [
-            "一月",
-            "二月",
-            "三月",
-            "四月",
-            "五月",
-            "六月",
-            "七月",
-            "八月",
-            "九月",
-            "十月",
-            "十一月",
-            "十二月",
-        ],
-        strict=True,
-    )
+    _build_list(
+        "January 一月, February 二月, March 三月, April 四月, May 五月, June 六月, July 七月, "
+        "August 八月, September 九月, October 十月, November 十一月, December 十二月"
+    ).values()
 )
 MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 """Days of each month in a year that is no leap year."""

@@ -179,7 +179,10 @@ WORD_KINDS: tuple[Kind, ...] = (
     Kind(
         "countries",
         {
-            "en": ("Whose capitals are {a} and {b}?", "Which countries have {a} and {b}?"),
+            "en": (
+                "Whose capitals are {a} and {b}?",
+                "Name the countries with {a} and {b} as capitals.",
+            ),
             "zh": ("{a}和{b}是哪国的首都？", "{a}和{b}分别在哪国？"),
         },
         _draw_countries,
@@ -197,7 +200,7 @@ WORD_KINDS: tuple[Kind, ...] = (
     Kind(
         "colours",
         {
-            "en": ("What colour are {a} and {b}?", "Name the colours of {a} and {b}."),
+            "en": ("What colours are {a} and {b}?", "Name the colours of {a} and {b}."),
             "zh": ("{a}和{b}是什么颜色？", "说出{a}和{b}的颜色。"),
         },
         _draw_coloured,
@@ -206,7 +209,10 @@ WORD_KINDS: tuple[Kind, ...] = (
     Kind(
         "categories",
         {
-            "en": ("What kind of word are {a} and {b}?", "To which group belong {a} and {b}?"),
+            "en": (
+                "What kinds of words are {a} and {b}?",
+                "Which groups do {a} and {b} belong to?",
+            ),
             "zh": ("{a}和{b}是哪一类词？", "{a}和{b}属于哪一类？"),
         },
         _draw_members,
@@ -237,7 +243,7 @@ WORD_KINDS: tuple[Kind, ...] = (
     Kind(
         "month_lengths",
         {
-            "en": ("How many days have {a} and {b}?", "Give the number of days: {a} and {b}."),
+            "en": ("How many days do {a} and {b} have?", "Give the number of days: {a} and {b}."),
             "zh": ("{a}和{b}有多少天？", "写出天数：{a}和{b}。"),
         },
         _draw_months,
