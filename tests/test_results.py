@@ -1,0 +1,305 @@
+"""The run record: statuses, what stands in it, and that it is written whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glm_experiments import results
+from glm_experiments.results import (
+    Diverged,
+    Interrupted,
+    MetricsLog,
+    Run,
+    RunFailed,
+    capture_environment,
+    encode_json,
+    mask_override,
+    mask_secrets,
+    read_git_state,
+    record_run,
+    write_json,
+)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+class Weights:
+    """Something large that the frames of a failed run hold."""
+
+
+def record(folder: Path, block: Callable[[Run], None]) -> dict[str, Any]:
+    """Run `block` under the record and return what was written."""
+    try:
+        with record_run(folder, name="try", config={"seed": 1}, overrides=["seed=1"]) as run:
+            block(run)
+    finally:
+        written = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        assert isinstance(written, dict)
+        record.last = written  # type: ignore[attr-defined]
+    return written
+
+
+def raising(error: BaseException) -> Callable[[Run], None]:
+    def block(run: Run) -> None:
+        run.outcome["steps"] = 3
+        raise error
+
+    return block
+
+
+def test_a_finished_run_is_recorded_whole(tmp_path: Path) -> None:
+    def block(run: Run) -> None:
+        assert not (tmp_path / "results.json").exists()
+        run.outcome["metrics"] = {"before": {"identity": {"exact_match": 0.0}}}
+        run.environment["data_fingerprint"] = "abc"
+
+    (tmp_path / "results.json").write_text("of an earlier attempt")
+    written = record(tmp_path, block)
+    assert list(written) == ["run", "config", "outcome", "environment"]
+    assert written["run"]["name"] == "try"
+    assert written["run"]["status"] == "finished"
+    assert written["run"]["error"] is None
+    assert written["run"]["overrides"] == ["seed=1"]
+    assert 0 <= written["run"]["duration_seconds"] < 10
+    assert written["run"]["start"].startswith("20")
+    assert written["config"] == {"seed": 1}
+    assert written["outcome"]["metrics"]["before"]["identity"]["exact_match"] == 0.0
+    assert written["environment"]["data_fingerprint"] == "abc"
+    assert written["environment"]["versions"]["torch"].startswith("2.")
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no column q"), "failed"),
+        (ZeroDivisionError("division"), "failed"),
+        (SystemExit(3), "failed"),
+        (Diverged("the loss is nan at step 3"), "diverged"),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), "out_of_memory"),
+        (ValueError("out of memory is only a word here"), "failed"),
+    ],
+)
+def test_a_failure_is_recorded_with_its_status(
+    tmp_path: Path, error: BaseException, status: str
+) -> None:
+    with pytest.raises(RunFailed) as failed:
+        record(tmp_path, raising(error))
+    written = record.last  # type: ignore[attr-defined]
+    assert written["run"]["status"] == status
+    assert written["run"]["error"]["type"] == type(error).__name__
+    assert written["run"]["error"]["message"] == (str(error) or type(error).__name__)
+    assert "in block" in written["run"]["error"]["traceback"]
+    assert written["outcome"] == {"steps": 3}
+    assert str(failed.value).startswith(written["run"]["error"]["message"])
+    assert str(tmp_path / "results.json") in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(ValueError("a"), logging.DEBUG), (KeyError("a"), logging.ERROR)]
+)
+def test_only_an_unexpected_error_shows_its_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, level: int
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="glm_experiments")
+    with pytest.raises(RunFailed):
+        record(tmp_path, raising(error))
+    levels = [each.levelno for each in caplog.records if "Traceback" in each.getMessage()]
+    assert levels == [level]
+
+
+def test_a_failed_run_lets_go_of_its_memory(tmp_path: Path) -> None:
+    kept: list[weakref.ref[Weights]] = []
+
+    def stages() -> None:
+        weights = Weights()
+        kept.append(weakref.ref(weights))
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+
+    with (
+        pytest.raises(RunFailed),
+        record_run(tmp_path, name="try", config={}, overrides=[]),
+    ):
+        stages()
+    assert kept[0]() is None
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_recorded_and_passed_on(tmp_path: Path, signum: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def block(_run: Run) -> None:
+        os.kill(os.getpid(), signum)
+
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        record(tmp_path, block)
+    written = record.last  # type: ignore[attr-defined]
+    assert written["run"]["status"] == "interrupted"
+    assert written["run"]["error"]["message"] == signum.name
+    if signum == signal.SIGTERM:
+        assert isinstance(interrupted.value, Interrupted)
+        assert interrupted.value.args == (signal.SIGTERM,)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_is_said_and_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / "a.json", {"old": 1})
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(RuntimeError, match=r"no space is left to write .*a\.json; free some"):
+        write_json(tmp_path / "a.json", {"new": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+
+
+def test_a_record_that_cannot_be_written_does_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_space(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with (
+        pytest.raises(RunFailed, match="no column q"),
+        record_run(tmp_path, name="try", config={}, overrides=[]),
+    ):
+        raise ValueError("no column q")
+    assert "the record is missing: no space is left" in caplog.text
+    with (
+        pytest.raises(RunFailed, match="no space is left"),
+        record_run(tmp_path, name="try", config={}, overrides=[]),
+    ):
+        pass
+
+
+def test_what_json_lacks_becomes_loadable() -> None:
+    import numpy
+
+    class Mode(StrEnum):
+        single = "single"
+
+    value = {
+        "nan": math.nan,
+        "inf": [-math.inf, 1.5],
+        "path": Path("a/b"),
+        "mode": Mode.single,
+        3: (numpy.float32(0.5), numpy.float64("nan")),
+        "text": "小智",
+    }
+    assert json.loads(encode_json(value)) == {
+        "nan": None,
+        "inf": [None, 1.5],
+        "path": "a/b",
+        "mode": "single",
+        "3": [0.5, None],
+        "text": "小智",
+    }
+    assert "小智" in encode_json(value)
+
+
+def test_a_broken_file_name_can_be_recorded(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"path": "a\udcff"})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"path": "a\udcff"}
+
+
+@pytest.mark.parametrize(
+    ("override", "masked"),
+    [
+        ("training.extra.hub_token=hf_abc", "training.extra.hub_token=***"),
+        ("+api_key=abc", "+api_key=***"),
+        ("db.Password=a=b", "db.Password=***"),
+        ("training.extra={hub_token: hf_abc, seed: 1}", "training.extra={hub_token: ***, seed: 1}"),
+        ("tuner.num_virtual_tokens=8", "tuner.num_virtual_tokens=8"),
+        ("evaluation.max_new_tokens=16", "evaluation.max_new_tokens=16"),
+        ("model.geometry={pad_token_id: 3}", "model.geometry={pad_token_id: 3}"),
+    ],
+)
+def test_secrets_in_overrides_are_masked(override: str, masked: str) -> None:
+    assert mask_override(override) == masked
+
+
+def test_secrets_in_the_config_are_masked() -> None:
+    config = {"training": {"extra": {"hub_token": "hf_abc"}}, "tuner": {"num_virtual_tokens": 8}}
+    assert mask_secrets(config) == {
+        "training": {"extra": {"hub_token": "***"}},
+        "tuner": {"num_virtual_tokens": 8},
+    }
+    assert mask_secrets({"token": None}) == {"token": None}
+
+
+def test_environment_values_are_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
+    assert "a-secret-key" not in encode_json(capture_environment())
+
+
+def test_git_state_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "glm_experiments"
+    package.mkdir()
+    (package / "a.py").write_text("")
+    monkeypatch.setattr(results, "PACKAGE_DIR", package)
+    assert read_git_state() is None
+
+    def git(*arguments: str) -> None:
+        name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *name, *arguments], check=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    clean = read_git_state()
+    assert clean is not None
+    assert len(clean["commit"]) == 40
+    assert clean["dirty"] is False
+    (package / "a.py").write_text("changed")
+    assert read_git_state() == {"commit": clean["commit"], "dirty": True}
+    monkeypatch.setattr(results, "PACKAGE_DIR", package / "inside")
+    assert read_git_state() is None
+    monkeypatch.setenv("PATH", "")
+    assert read_git_state() is None
+
+
+def test_importing_it_imports_no_torch() -> None:
+    code = "import sys, glm_experiments.results; print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
+def test_metrics_are_on_disk_line_by_line_and_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    log = MetricsLog(file)
+    log.log(1, {"train/loss": 2.0})
+    log.log(2, {"train/loss": math.nan})
+    assert file.read_text() == '{"step": 1, "train/loss": 2.0}\n{"step": 2, "train/loss": null}\n'
+    with file.open("a") as stream:
+        stream.write('{"step": 3, "tra')
+    MetricsLog(file).log(3, {"train/loss": 1.0})
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[2]["train/loss"] == 1.0
