@@ -86,7 +86,7 @@ def _successor(operands: Operands, _language: Language) -> tuple[dict[str, str],
 
 
 def _draw_steps(rng: Random) -> Operands:
-    return rng.randint(0, 60), rng.choice([1, 2, 5, 10])
+    return rng.randint(0, 69), rng.randint(1, 10)
 
 
 def _continue(operands: Operands, _language: Language) -> tuple[dict[str, str], str]:

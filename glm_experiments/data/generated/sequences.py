@@ -139,7 +139,7 @@ SEQUENCE_KINDS: tuple[Kind, ...] = (
         },
         _draw_copying,
         _copy,
-        share=2,
+        share=3,
     ),
     Kind(
         "sorting_up",
@@ -179,7 +179,7 @@ SEQUENCE_KINDS: tuple[Kind, ...] = (
         },
         _draw_repeats,
         _count,
-        share=2,
+        share=3,
     ),
     Kind(
         "position",
@@ -201,6 +201,7 @@ SEQUENCE_KINDS: tuple[Kind, ...] = (
         },
         _draw_person,
         _recall_name,
+        share=3,
     ),
     Kind(
         "recalling_places",
