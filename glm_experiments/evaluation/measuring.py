@@ -1,0 +1,133 @@
+"""What a model scores on a validation set: by its answers, and by its loss."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from glm_experiments.config import EvaluationConfig, PromptFormat
+from glm_experiments.data.prompts import decode_answer, stop_token_ids
+from glm_experiments.evaluation.generation import Progress, evaluation_mode, generate_answers
+from glm_experiments.evaluation.metrics import score_answers
+
+if TYPE_CHECKING:
+    from glm_experiments.data.encoding import ValidationSet
+
+log = logging.getLogger(__name__)
+
+Sample = dict[str, list[int]]
+Collate = Callable[[list[Sample]], dict[str, torch.Tensor]]
+SECONDS_BETWEEN_LINES = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """metrics: by name, see `metrics.DEFINITIONS`. answers: to the set's first questions.
+
+    per_kind: metrics of the answers to each kind of question, where the questions have kinds.
+    """
+
+    metrics: dict[str, float]
+    answers: list[str]
+    per_kind: dict[str, dict[str, float]]
+
+
+def evaluate(
+    model: nn.Module,
+    tokenizer: Any,
+    validation: ValidationSet,
+    *,
+    config: EvaluationConfig,
+    prompt_format: PromptFormat,
+    collate: Collate,
+    description: str | None = None,
+) -> Evaluation:
+    """Answer the set's questions greedily and score the answers; measure perplexity on all samples.
+
+    A set of plain text has no questions and gets a perplexity only.
+
+    Args:
+        description: shown beside the progress; None: no progress is shown.
+    """
+    questions = validation.questions[: config.num_rows]
+    answers: list[str] = []
+    if questions and any(metric != "perplexity" for metric in config.metrics):
+        with show_progress(description) as progress:
+            tokens = generate_answers(
+                model,
+                [question.prompt_ids for question in questions],
+                batch_size=config.batch_size,
+                max_new_tokens=config.max_new_tokens,
+                stop_token_ids=stop_token_ids(tokenizer, prompt_format=prompt_format),
+                pad_token_id=tokenizer.pad_token_id,
+                progress=progress,
+            )
+        answers = [decode_answer(tokenizer, ids, prompt_format=prompt_format) for ids in tokens]
+    rows: dict[str | None, list[tuple[str, str]]] = defaultdict(list)
+    for question, answer in zip(questions, answers, strict=False):
+        rows[question.kind].append((answer, question.reference.strip()))
+    metrics = score_rows([row for kind in rows.values() for row in kind], config.metrics)
+    if "perplexity" in config.metrics and validation.samples:
+        loss = measure_loss(
+            model, samples=validation.samples, collate=collate, batch_size=config.batch_size
+        )
+        metrics["perplexity"] = math.exp(min(loss, 700.0))
+    per_kind = {kind: score_rows(rows[kind], config.metrics) for kind in rows if kind is not None}
+    return Evaluation(metrics=metrics, answers=answers, per_kind=per_kind)
+
+
+def score_rows(rows: Sequence[tuple[str, str]], metrics: Sequence[str]) -> dict[str, float]:
+    """Mean scores over pairs of an answer and its reference."""
+    return score_answers([row[0] for row in rows], [row[1] for row in rows], metrics=metrics)
+
+
+def measure_loss(
+    model: nn.Module, *, samples: Sequence[Sample], collate: Collate, batch_size: int
+) -> float:
+    """Mean loss over all labelled next tokens of `samples`: every token counts the same.
+
+    The model divides its summed loss by `num_items_in_batch`. NaN where nothing is labelled.
+    """
+    order = sorted(range(len(samples)), key=lambda index: -len(samples[index]["input_ids"]))
+    device = next(model.parameters()).device
+    total, num_labels = 0.0, 0
+    with evaluation_mode(model):
+        for start in range(0, len(order), batch_size):
+            batch = collate([samples[index] for index in order[start : start + batch_size]])
+            count = int((batch["labels"][:, 1:] != -100).sum())
+            if count:
+                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                total += float(model(**batch, num_items_in_batch=1).loss)
+                num_labels += count
+    return total / num_labels if num_labels else math.nan
+
+
+@contextmanager
+def show_progress(description: str | None) -> Iterator[Progress | None]:
+    """A bar on a terminal, elsewhere a log line now and then; nothing without a description."""
+    if description is None:
+        yield None
+        return
+    with tqdm(desc=description, unit="answer", disable=not sys.stderr.isatty(), leave=False) as bar:
+        said = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal said
+            bar.total = total
+            bar.update(done - bar.n)
+            if bar.disable and time.monotonic() - said > SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                log.info("%s: %d of %d answers", description, done, total)
+
+        yield show

@@ -1,0 +1,80 @@
+"""Evaluations before and after tuning side by side: as a table for the log, and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glm_experiments.evaluation.measuring import Evaluation
+from glm_experiments.results import encode_json, write_text
+
+if TYPE_CHECKING:
+    from glm_experiments.data.encoding import ValidationSet
+
+HEADER = ("set", "metric", "before", "after", "change")
+
+
+def write_predictions(
+    file: Path,
+    validation_sets: Mapping[str, ValidationSet],
+    before: Mapping[str, Evaluation],
+    after: Mapping[str, Evaluation],
+) -> None:
+    """One JSON line an answered question, sets in order; an answer that wasn't asked for is null.
+
+    Raises:
+        RuntimeError: the disk is full.
+    """
+    lines = []
+    for name, validation in validation_sets.items():
+        answers = zip_longest(
+            *(each[name].answers if name in each else () for each in (before, after))
+        )
+        for question, (answer_before, answer_after) in zip(
+            validation.questions, answers, strict=False
+        ):
+            row = {
+                "set": name,
+                "kind": question.kind,
+                "question": question.question,
+                "reference": question.reference,
+                "answer_before": answer_before,
+                "answer_after": answer_after,
+            }
+            lines.append(encode_json(row) + "\n")
+    write_text(file, "".join(lines))
+
+
+def render_comparison(before: Mapping[str, Evaluation], after: Mapping[str, Evaluation]) -> str:
+    """A table of all metrics, and of every kind of question, as aligned text."""
+    rows = [HEADER]
+    for name in {**before, **after}:
+        pair = [each[name].metrics if name in each else {} for each in (before, after)]
+        rows += compare(name, *pair)
+        kinds = [each[name].per_kind if name in each else {} for each in (before, after)]
+        for kind in {**kinds[0], **kinds[1]}:
+            rows += compare(f"{name}: {kind}", *(each.get(kind, {}) for each in kinds))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def compare(
+    name: str, before: Mapping[str, float], after: Mapping[str, float]
+) -> list[tuple[str, str, str, str, str]]:
+    """Rows of the table for one set or kind."""
+    rows = []
+    for metric in {**before, **after}:
+        values = before.get(metric), after.get(metric)
+        cells = ["-" if value is None else f"{value:.2f}" for value in values]
+        change = "-" if None in values else f"{after[metric] - before[metric]:+.2f}"
+        rows.append((name, metric, cells[0], cells[1], change))
+    return rows
