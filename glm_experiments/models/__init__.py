@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glm_experiments.models.loading import load_model as load_model
+    from glm_experiments.models.tokenizer_loading import load_tokenizer as load_tokenizer
     from glm_experiments.models.vocabulary import check_vocabulary as check_vocabulary
 
 _MODULES = {
     "load_model": "glm_experiments.models.loading",
+    "load_tokenizer": "glm_experiments.models.tokenizer_loading",
     "check_vocabulary": "glm_experiments.models.vocabulary",
 }
 
-__all__ = ["check_vocabulary", "load_model"]
+__all__ = ["check_vocabulary", "load_model", "load_tokenizer"]
 
 
 def __getattr__(name: str) -> object:

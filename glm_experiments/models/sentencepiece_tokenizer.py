@@ -99,7 +99,7 @@ class SentencePieceTokenizer(ChatTemplateEncoding, PreTrainedTokenizer):
         processor = self._processor(is_plain=True)
         prepared, origins = self._prepare(text)
         message = sentencepiece_pb2.SentencePieceText.FromString(
-            processor.encode_as_serialized_proto(prepared)
+            processor.encode(prepared, out_type="serialized_proto")
         )
         to_character = _character_positions(prepared, origins, len(text))
         ids = [piece.id + self.id_offset for piece in message.pieces]

@@ -88,9 +88,7 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
         ending = [] if token_ids_1 is None else [0] * len(token_ids_1) + [1]
         return [1, 1] + [0] * len(token_ids_0) + ending
 
-    def build_prompt(
-        self, query: str, history: Sequence[tuple[str, str]] | None = None
-    ) -> str:
+    def build_prompt(self, query: str, history: Sequence[tuple[str, str]] | None = None) -> str:
         """ChatGLM2's text for a question after `history`, pairs of question and answer."""
         rounds = [
             f"[Round {number}]\n\n问：{question}\n\n答：{answer}\n\n"

@@ -1,0 +1,81 @@
+"""A path -> the tokenizer of its generation, recognised by the files that lie there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from glm_experiments.models.chatglm.tokenization import ChatGLMTokenizer
+from glm_experiments.models.chatglm3.tokenization import ChatGLM2Tokenizer, ChatGLM3Tokenizer
+from glm_experiments.models.checkpoints import read_json
+from glm_experiments.models.glm4.tokenization import is_rank_file, load_glm4_tokenizer
+from glm_experiments.models.locations import find_model_folder
+from glm_experiments.models.sentencepiece_tokenizer import load_sentencepiece
+
+FILE_PATTERNS = (("*.json", "*.model", "*.jinja"),)
+TOKENIZER_CLASSES = (ChatGLMTokenizer, ChatGLM2Tokenizer, ChatGLM3Tokenizer)
+"""To be known to AutoTokenizer by their names."""
+
+
+def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a GLM: a folder, a hub id, or `package:NAME`.
+
+    Padding is on the left, as generation needs it.
+
+    Raises:
+        ValueError: no tokenizer there, or a broken or foreign file, by name.
+        RuntimeError: the hub is out of reach.
+    """
+    folder = find_model_folder(path, revision=revision, patterns=FILE_PATTERNS)
+    settings = _read_settings(folder / "tokenizer_config.json")
+    config = _read_settings(folder / "config.json")
+    file = folder / "tokenizer.model"
+    tokenizer: PreTrainedTokenizerBase
+    if (folder / "ice_text.model").is_file():
+        tokenizer = _load_chatglm(folder, settings, config)
+    elif (folder / "tokenizer.json").is_file():
+        read_json(folder / "tokenizer.json")  # tokenizers' own error names no file
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    elif file.is_file() and is_rank_file(file):
+        tokenizer = load_glm4_tokenizer(folder, settings)
+    elif file.is_file():
+        tokenizer = _find_class(path, settings, config).from_pretrained(folder)
+    else:
+        raise ValueError(
+            f"{folder} holds no tokenizer (ice_text.model, tokenizer.model or tokenizer.json); "
+            "copy the published files into it, or give another path or revision"
+        )
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.is_file() else {}
+
+
+def _load_chatglm(
+    folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any]
+) -> ChatGLMTokenizer:
+    """Version 1. Its first release's files do not say that 20000 image tokens come first; the
+    model's end token does."""
+    options = {}
+    if "num_image_tokens" not in settings and "eos_token_id" in config:
+        file = folder / "ice_text.model"
+        pieces = load_sentencepiece(file, wanted_by=ChatGLMTokenizer.generation_name)
+        options["num_image_tokens"] = int(config["eos_token_id"]) - pieces.piece_to_id("<eop>")
+    tokenizer: ChatGLMTokenizer = ChatGLMTokenizer.from_pretrained(folder, **options)
+    return tokenizer
+
+
+def _find_class(
+    path: str | Path, settings: Mapping[str, Any], config: Mapping[str, Any]
+) -> type[ChatGLM2Tokenizer]:
+    """Version 2 or 3. Both have one model file; version 3 adds tokens for the roles, which a
+    version 2 model never meets, so that it is the answer where nothing tells them apart."""
+    if settings.get("tokenizer_class") == ChatGLM2Tokenizer.__name__:
+        return ChatGLM2Tokenizer
+    names = (str(path), str(settings.get("name_or_path")), str(config.get("_name_or_path")))
+    if any("chatglm2" in name.lower() for name in names) and "<|user|>" not in str(settings):
+        return ChatGLM2Tokenizer
+    return ChatGLM3Tokenizer
