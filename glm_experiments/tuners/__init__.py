@@ -1,0 +1,19 @@
+"""Which parameters of a model move: model + tuner config -> trainable model; adapter -> model."""
+
+from glm_experiments.tuners.adapters import TunerAdapter, load_adapter, save_adapter
+from glm_experiments.tuners.tuning import (
+    apply_tuner,
+    count_parameters,
+    merge_adapter,
+    trainable_parameters,
+)
+
+__all__ = [
+    "TunerAdapter",
+    "apply_tuner",
+    "count_parameters",
+    "load_adapter",
+    "merge_adapter",
+    "save_adapter",
+    "trainable_parameters",
+]

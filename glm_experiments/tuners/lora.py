@@ -1,0 +1,121 @@
+"""LoRA through peft, injected into the model so that the model keeps its own class."""
+
+from __future__ import annotations
+
+import math
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+
+from glm_experiments.config import LoraConfig
+
+ADAPTER_NAME = "default"
+# Parameter `X.lora_A.default.weight` of a model is `base_model.model.X.lora_A.weight` in a file.
+_FILE_PREFIX = "base_model.model."
+_MAGNITUDE = "lora_magnitude_vector"
+
+
+class InputDtypeLinear(nn.Linear):
+    """A small linear kept in float32 that computes in its input's precision.
+
+    peft would rather cast the input up, which costs memory and speed at every adapted module.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(..., in_features) -> (..., out_features), in the dtype of `input`."""
+        return nn.functional.linear(input, self.weight.to(input.dtype))
+
+
+def build_peft_config(config: LoraConfig) -> peft.LoraConfig:
+    """The library's form of our config."""
+    return peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.target_modules),
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )
+
+
+def apply_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> None:
+    """Put trainable adapters beside the targeted linears and freeze the rest.
+
+    Raises:
+        ValueError: for a target that names no linear module.
+    """
+    check_targets(model, config.target_modules)
+    inject(model, build_peft_config(config), dtype=getattr(torch, config.dtype))
+    generator = torch.Generator().manual_seed(seed)
+    for layer in lora_layers(model):
+        weight = layer.lora_A[ADAPTER_NAME].weight
+        # nn.Linear's own law, drawn on the CPU so that every device starts alike.
+        bound = 1 / math.sqrt(weight.shape[1])
+        drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+        weight.data.copy_(drawn)
+
+
+def inject(model: PreTrainedModel, config: peft.LoraConfig, *, dtype: torch.dtype) -> None:
+    """Insert adapters of the given dtype; they alone are trainable afterwards."""
+    peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER_NAME)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+    for layer in lora_layers(model):
+        # DoRA reads the adapters' weights itself and wants peft's way of casting.
+        if not layer.lora_variant:
+            layer.cast_input_dtype_enabled = False
+            for part in (layer.lora_A[ADAPTER_NAME], layer.lora_B[ADAPTER_NAME]):
+                part.__class__ = InputDtypeLinear
+
+
+def check_targets(model: nn.Module, targets: list[str]) -> None:
+    """Every target must be the last part of a linear module's name.
+
+    Raises:
+        ValueError: listing the targets that match nothing and the names that exist.
+    """
+    known = {
+        name.rpartition(".")[2]
+        for name, each in model.named_modules()
+        if isinstance(each, nn.Linear)
+    }
+    if unknown := [target for target in targets if target not in known]:
+        raise ValueError(
+            f"tuner.target_modules: {', '.join(unknown)} names no linear module of "
+            f"{type(model).__name__}; type of {', '.join(sorted(known))}"
+        )
+
+
+def lora_layers(model: nn.Module) -> list[LoraLayer]:
+    """The adapted modules, in the model's order."""
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def merge_lora(model: PreTrainedModel) -> None:
+    """Add the adapters to the weights beside them and take them away."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, module.get_base_layer())
+    del model.peft_config
+
+
+def to_file_name(name: str) -> str:
+    """A parameter's name -> its name in peft's files."""
+    name = name.replace(f".{ADAPTER_NAME}.weight", ".weight")
+    return _FILE_PREFIX + name.replace(f"{_MAGNITUDE}.weight", _MAGNITUDE)
+
+
+def from_file_name(name: str) -> str:
+    """A name in peft's files -> the parameter's name."""
+    name = name.removeprefix(_FILE_PREFIX)
+    if name.endswith(_MAGNITUDE):
+        return f"{name}.{ADAPTER_NAME}.weight"
+    return name.removesuffix(".weight") + f".{ADAPTER_NAME}.weight"
