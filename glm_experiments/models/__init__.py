@@ -1,4 +1,4 @@
-"""The GLM architectures and tokenizers that transformers lacks; published checkpoints to native modules.
+"""The GLM architectures and tokenizers that transformers lacks; published checkpoints made native.
 
 The public names load on first use, so that importing this package does not import torch.
 """

@@ -11,14 +11,12 @@ from typing import Any
 
 import sentencepiece
 from sentencepiece import sentencepiece_pb2
-from transformers import AddedToken, PreTrainedTokenizer
+from transformers import AddedToken
 
-from glm_experiments.models.chat_templates import ChatTemplateEncoding
-
-Span = tuple[int, int]
+from glm_experiments.models.chat_encoding import ChatEncoding, Span
 
 
-class SentencePieceTokenizer(ChatTemplateEncoding, PreTrainedTokenizer):
+class SentencePieceTokenizer(ChatEncoding):
     """A GLM tokenizer over one SentencePiece model file.
 
     `split_special_tokens=True` encodes text as text, whatever it spells: no special token can come
@@ -45,15 +43,12 @@ class SentencePieceTokenizer(ChatTemplateEncoding, PreTrainedTokenizer):
         self._added_tokens_decoder |= {
             index: AddedToken(name, special=True, normalized=False) for name, index in own.items()
         }
-        kwargs.setdefault("extra_special_tokens", [name for name in own if name.startswith("[")])
-        if not kwargs["extra_special_tokens"]:
-            kwargs["extra_special_tokens"] = list(own)
-        kwargs["extra_special_tokens"] = list(
-            dict.fromkeys([*map(str, kwargs["extra_special_tokens"]), *own])
-        )
-        # The published files name the class of their remote code.
-        kwargs.pop("auto_map", None)
-        super().__init__(**kwargs)
+        given_names = map(str, kwargs.get("extra_special_tokens") or ())
+        kwargs["extra_special_tokens"] = list(dict.fromkeys([*given_names, *own]))
+        # With a config of type glm, AutoTokenizer asks for the class that a folder names only if
+        # the folder has this entry; else it takes a converted tokenizer without [gMASK] sop.
+        kwargs["auto_map"] = {"AutoTokenizer": [f"tokenization.{type(self).__name__}", None]}
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def _check_generation(self) -> None:
         """Raise ValueError if the model file belongs to another generation."""
@@ -80,7 +75,9 @@ class SentencePieceTokenizer(ChatTemplateEncoding, PreTrainedTokenizer):
 
     # Encoding
 
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
+    def tokenize(
+        self, text: str, pair: str | None = None, add_special_tokens: bool = False, **kwargs: Any
+    ) -> list[str]:
         """The pieces of `text`."""
         is_plain = bool(kwargs.pop("split_special_tokens", self.split_special_tokens))
         processor = self._processor(is_plain=is_plain)
@@ -233,8 +230,9 @@ def load_sentencepiece(
     """Read a SentencePiece model; ValueError if there is none or the file is something else."""
     if file is None or not Path(file).is_file():
         raise ValueError(
-            f"the tokenizer of {wanted_by} needs its SentencePiece model, but there is no file "
-            f"{file}; copy it from the published model or name another folder in model.path"
+            f"the tokenizer of {wanted_by} needs its SentencePiece model, but there is "
+            f"{f'no file {file}' if file else 'none in the folder'}; copy it from the published "
+            "model or name another folder in model.path"
         )
     content = Path(file).read_bytes()
     processor = sentencepiece.SentencePieceProcessor()

@@ -14,6 +14,7 @@ from glm_experiments.models.locations import find_model_folder
 from glm_experiments.models.sentencepiece_tokenizer import load_sentencepiece
 
 FILE_PATTERNS = (("*.json", "*.model", "*.jinja"),)
+FIRST_RELEASE_IMAGE_TOKENS = 20000
 TOKENIZER_CLASSES = (ChatGLMTokenizer, ChatGLM2Tokenizer, ChatGLM3Tokenizer)
 """To be known to AutoTokenizer by their names."""
 
@@ -47,6 +48,8 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
             "copy the published files into it, or give another path or revision"
         )
     tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -57,14 +60,17 @@ def _read_settings(file: Path) -> dict[str, Any]:
 def _load_chatglm(
     folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any]
 ) -> ChatGLMTokenizer:
-    """Version 1. Its first release's files do not say that 20000 image tokens come first; the
-    model's end token does."""
-    options = {}
-    if "num_image_tokens" not in settings and "eos_token_id" in config:
+    """Version 1. Its first release's files do not say that image tokens come first; the end token
+    of the model does."""
+    num_image_tokens = settings.get("num_image_tokens")
+    if num_image_tokens is None and "eos_token_id" in config:
         file = folder / "ice_text.model"
         pieces = load_sentencepiece(file, wanted_by=ChatGLMTokenizer.generation_name)
-        options["num_image_tokens"] = int(config["eos_token_id"]) - pieces.piece_to_id("<eop>")
-    tokenizer: ChatGLMTokenizer = ChatGLMTokenizer.from_pretrained(folder, **options)
+        offset = int(config["eos_token_id"]) - int(pieces.piece_to_id("<eop>"))
+        num_image_tokens = offset if offset == FIRST_RELEASE_IMAGE_TOKENS else 0
+    tokenizer: ChatGLMTokenizer = ChatGLMTokenizer.from_pretrained(
+        folder, num_image_tokens=num_image_tokens or 0
+    )
     return tokenizer
 
 

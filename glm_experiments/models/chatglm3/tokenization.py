@@ -6,8 +6,9 @@ special token unless `split_special_tokens=False` is asked for.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
+from glm_experiments.models.chat_encoding import Span
 from glm_experiments.models.chat_templates import CHATGLM2_TEMPLATE, CHATGLM3_TEMPLATE
 from glm_experiments.models.sentencepiece_tokenizer import SentencePieceTokenizer
 
@@ -15,7 +16,7 @@ from glm_experiments.models.sentencepiece_tokenizer import SentencePieceTokenize
 class ChatGLM2Tokenizer(SentencePieceTokenizer):
     """Tokenizer of ChatGLM2-6B: `[gMASK] sop` goes before every text."""
 
-    vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": "tokenizer.model"}
+    vocab_files_names = {"vocab_file": "tokenizer.model"}  # noqa: RUF012 - the library's name
     generation_name = "ChatGLM2"
     special_names: tuple[str, ...] = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
     default_chat_template = CHATGLM2_TEMPLATE
@@ -109,6 +110,12 @@ class ChatGLM3Tokenizer(ChatGLM2Tokenizer):
         "<|observation|>",
     )
     default_chat_template = CHATGLM3_TEMPLATE
+
+    def split_message(self, text: str) -> list[Span]:
+        """The line with the metadata, and the text behind a blank."""
+        newline = text.find("\n") + 1
+        begin = newline + 1 if text[newline : newline + 1] == " " else newline
+        return [(0, newline), (begin, len(text))] if newline else [(0, len(text))]
 
     def build_single_message(self, role: str, metadata: str, message: str) -> list[int]:
         """Ids of one message: the role's token, the metadata's line, the text."""

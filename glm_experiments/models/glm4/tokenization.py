@@ -34,7 +34,7 @@ SPECIAL_TOKENS = (
 """In the order of their ids, which follow the ranks."""
 
 
-class RankConverter(TikTokenConverter):  # type: ignore[misc]
+class RankConverter(TikTokenConverter):
     """transformers' converter, with the file read here: it would need tiktoken just for that."""
 
     @staticmethod
@@ -53,7 +53,10 @@ def load_glm4_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTrained
     file = folder / "tokenizer.model"
     num_ranks = len(read_ranks(file))
     names = _name_special_tokens(settings, file=file, num_ranks=num_ranks)
-    tokenizer = RankConverter(vocab_file=str(file), extra_special_tokens=names).converted()
+    converter = RankConverter(  # type: ignore[no-untyped-call]
+        vocab_file=str(file), extra_special_tokens=names
+    )
+    tokenizer = converter.converted()
     ids = {name: num_ranks + place for place, name in enumerate(names)}
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[gMASK] <sop> $A",
@@ -61,7 +64,7 @@ def load_glm4_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTrained
         special_tokens=[(name, ids[name]) for name in ("[gMASK]", "<sop>", "<|endoftext|>")],
     )
     template = settings.get("chat_template")
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
