@@ -4,6 +4,7 @@ from glm_experiments.tuners.adapters import TunerAdapter, load_adapter, save_ada
 from glm_experiments.tuners.tuning import (
     apply_tuner,
     count_parameters,
+    fold_projection,
     merge_adapter,
     trainable_parameters,
 )
@@ -12,6 +13,7 @@ __all__ = [
     "TunerAdapter",
     "apply_tuner",
     "count_parameters",
+    "fold_projection",
     "load_adapter",
     "merge_adapter",
     "save_adapter",

@@ -1,7 +1,7 @@
 """A tuned model <-> a folder that holds what was trained and all that is needed to use it.
 
 `adapter.json` describes tuner, base and prompt format, `adapter_model.safetensors` holds the
-trained tensors; a LoRA folder is also one that peft reads.
+trained tensors; a LoRA folder is also one that peft reads. Adapters of others load, too.
 """
 
 from __future__ import annotations
@@ -11,28 +11,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from glm_experiments.config import SCHEMAS, TrainableDtype
-from glm_experiments.tuners import lora
+from glm_experiments.tuners import lora, peft_folders, published_prefix
 from glm_experiments.tuners.origins import (
     Base,
     Origin,
     check_base,
     check_plain,
+    describe_base,
     find_origin,
     remember_origin,
 )
-from glm_experiments.tuners.tuning import apply_tuner, trainable_parameters
-
-State = dict[str, torch.Tensor]
+from glm_experiments.tuners.p_tuning_v2 import insert_prefixes
+from glm_experiments.tuners.tuning import trainable_parameters
+from glm_experiments.tuners.weights import State, fill
 
 DESCRIPTION = "adapter.json"
 WEIGHTS = "adapter_model.safetensors"
-PEFT_CONFIG = "adapter_config.json"
-OWN_WEIGHTS = ("full", "freeze")
 
 
 class TunerAdapter:
@@ -45,8 +43,8 @@ class TunerAdapter:
         origin = find_origin(model)
         if origin is None:
             raise ValueError("the model carries no adapter to save; apply a tuner first")
-        self.tuner = origin.tuner
-        self.base = base
+        self.is_lora = origin.tuner["name"] == "lora"
+        self.peft_config = lora.find_config(model, base=base) if self.is_lora else None
         self.description = {
             "tuner": origin.tuner,
             "prompt_format": str(prompt_format),
@@ -62,13 +60,11 @@ class TunerAdapter:
         if not state:
             raise ValueError(f"there is nothing trained to save into {folder}; check the tuner")
         folder.mkdir(parents=True, exist_ok=True)
-        if self.tuner["name"] == "lora":
-            config = lora.build_peft_config(build_tuner_config(self.tuner))
-            config.base_model_name_or_path = self.base
-            config.inference_mode = True
-            config.save_pretrained(str(folder))
+        if self.peft_config is not None:
+            self.peft_config.save_pretrained(str(folder))
+            state = {lora.to_file_name(name): value for name, value in state.items()}
         save_file(
-            {rename(name, self.tuner): value.contiguous() for name, value in state.items()},
+            {name: value.contiguous() for name, value in state.items()},
             folder / WEIGHTS,
             metadata={"format": "pt"},
         )
@@ -77,95 +73,79 @@ class TunerAdapter:
 
     def read(self, folder: Path) -> State:
         """The trained parameters that `save` wrote, by their names in the model."""
-        return read_state(folder, self.tuner)
-
-
-def rename(name: str, tuner: dict[str, Any]) -> str:
-    """A parameter's name in the files."""
-    return lora.to_file_name(name) if tuner["name"] == "lora" else name
-
-
-def read_state(folder: Path, tuner: dict[str, Any]) -> State:
-    """Trained parameters by their names in the model, on the CPU."""
-    state = load_file(folder / WEIGHTS)
-    if tuner["name"] == "lora":
-        return {lora.from_file_name(name): value for name, value in state.items()}
-    return state
+        state: State = load_file(folder / WEIGHTS)
+        if self.is_lora:
+            return {lora.from_file_name(name): value for name, value in state.items()}
+        return state
 
 
 def save_adapter(model: PreTrainedModel, folder: Path, *, prompt_format: str, base: str) -> None:
     """Write what was trained of `model`, with all that is needed to use it, into `folder`.
 
     Raises:
-        ValueError: where nothing is trainable.
+        ValueError: where the model is not tuned.
     """
+    adapter = TunerAdapter(model, prompt_format=prompt_format, base=base)
+    origin = find_origin(model)
+    assert origin is not None
     state = {
         name: each.detach().to("cpu", copy=True)
-        for name, each in trainable_parameters(model).items()
+        for name, each in model.named_parameters()
+        if name in origin.trained
     }
-    TunerAdapter(model, prompt_format=prompt_format, base=base).save(folder, state)
+    adapter.save(folder, state)
 
 
 def load_adapter(model: PreTrainedModel, path: str | Path) -> PreTrainedModel:
     """Put a saved adapter onto its base, in place, for use: nothing is trainable afterwards.
 
+    path: a folder that we wrote, a folder of peft's with LoRA, a checkpoint folder of THUDM's
+    ptuning scripts, or a bare LoRA state dict such as `chatglm-lora.pt`.
+
     Raises:
-        ValueError: for a folder that is no adapter, or another base than the adapter's.
+        ValueError: for what is no adapter, or another base than the adapter's.
     """
     check_plain(model)
     path = Path(path)
+    base = describe_base(model)
     if (path / DESCRIPTION).is_file():
-        load_own(model, path)
+        tuner = load_own(model, path)
+    elif (path / peft_folders.CONFIG).is_file():
+        tuner = peft_folders.load_peft_folder(model, path)
+    elif published_prefix.is_published_prefix(path):
+        tuner = published_prefix.load_published_prefix(model, path)
+    elif path.suffix == ".pt" and path.is_file():
+        tuner = peft_folders.load_bare_file(model, path)
     else:
         raise ValueError(
-            f"{path} holds no adapter: it has no {DESCRIPTION}; give the folder that "
-            "a run wrote its adapter into"
+            f"{path} is no adapter; give a folder with {DESCRIPTION} (ours), "
+            f"{peft_folders.CONFIG} (peft) or {published_prefix.CONFIG} with pre_seq_len and "
+            f"{published_prefix.WEIGHTS} (THUDM's ptuning), or a .pt file of LoRA parameters"
         )
+    trained = frozenset(trainable_parameters(model))
+    remember_origin(model, Origin(tuner=tuner, base=base, trained=trained))
     model.requires_grad_(False)
     model.train(False)
     return model
 
 
-def load_own(model: PreTrainedModel, folder: Path) -> None:
-    """Load an adapter that `TunerAdapter.save` wrote."""
+def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
+    """Load an adapter that `TunerAdapter.save` wrote; returns the tuner's settings."""
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    tuner, base = description["tuner"], Base(**description["base"])
+    tuner: dict[str, Any] = description["tuner"]
+    base = Base(**description["base"])
     check_base(base, model, replaces_weights=tuner["name"] == "full")
-    state = read_state(folder, tuner)
-    if tuner["name"] in OWN_WEIGHTS:
-        fill(model, state, source=folder)
-        remember_origin(model, Origin(tuner=tuner, base=base))
-        return
-    apply_tuner(model, build_tuner_config(tuner))
-    fill(model, state, source=folder, expected=set(trainable_parameters(model)))
-
-
-@torch.no_grad()
-def fill(
-    model: PreTrainedModel, state: State, *, source: Path, expected: set[str] | None = None
-) -> None:
-    """Copy `state` into the model's parameters, each on its device, in its precision.
-
-    Raises:
-        ValueError: where names or shapes differ.
-    """
-    parameters = dict(model.named_parameters())
-    odd = sorted(state.keys() ^ expected if expected else state.keys() - parameters.keys())
-    odd += [
-        name
-        for name, value in state.items()
-        if name in parameters and value.shape != parameters[name].shape
-    ]
-    if odd:
-        raise ValueError(
-            f"{source} does not fit {model.name_or_path}: {odd[0]} is missing, left over or of "
-            f"another shape ({len(odd)} in all); load the base that the adapter was made for"
-        )
-    for name, value in state.items():
-        parameters[name].copy_(value)
-
-
-def build_tuner_config(tuner: dict[str, Any]) -> Any:
-    """The tuner's config as it was saved."""
-    schema = SCHEMAS["tuner"][tuner["name"]]
-    return schema(**{**tuner, "dtype": TrainableDtype(tuner["dtype"])})
+    if tuner["name"] == "lora":
+        peft_folders.load_peft_folder(model, folder)
+        return tuner
+    state = load_file(folder / WEIGHTS)
+    if tuner["name"] == "p_tuning_v2":
+        schema = SCHEMAS["tuner"][tuner["name"]]
+        insert_prefixes(model, schema(**{**tuner, "dtype": TrainableDtype(tuner["dtype"])}))
+        expected = set(trainable_parameters(model))
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in state)
+        expected = set(state)
+    fill(model, state, source=folder, base=base.name, expected=expected)
+    return tuner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import peft
@@ -95,6 +96,14 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
 def lora_layers(model: nn.Module) -> list[LoraLayer]:
     """The adapted modules, in the model's order."""
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def find_config(model: PreTrainedModel, *, base: str) -> peft.LoraConfig:
+    """The library's config of the adapters in a model, as it is saved beside them."""
+    config = copy.copy(model.peft_config[ADAPTER_NAME])
+    config.base_model_name_or_path = base
+    config.inference_mode = True
+    return config
 
 
 def merge_lora(model: PreTrainedModel) -> None:

@@ -37,10 +37,11 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """How a model came to be tuned: the tuner's settings and what it was before."""
+    """How a model came to be tuned: the tuner's settings, what it was before, what trains."""
 
     tuner: dict[str, Any]
     base: Base
+    trained: frozenset[str]
 
 
 def describe_base(model: PreTrainedModel) -> Base:

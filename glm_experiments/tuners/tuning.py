@@ -8,7 +8,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from glm_experiments.config import FreezeConfig, FullConfig, LoraConfig, TunerConfig
+from glm_experiments.config import (
+    FreezeConfig,
+    FullConfig,
+    LoraConfig,
+    PTuningV2Config,
+    TunerConfig,
+)
 from glm_experiments.tuners.blocks import apply_freeze, apply_full
 from glm_experiments.tuners.lora import apply_lora, merge_lora
 from glm_experiments.tuners.origins import (
@@ -18,6 +24,7 @@ from glm_experiments.tuners.origins import (
     find_origin,
     remember_origin,
 )
+from glm_experiments.tuners.p_tuning_v2 import apply_p_tuning_v2, fold_prefixes
 
 
 def apply_tuner(model: PreTrainedModel, config: TunerConfig, *, seed: int = 0) -> PreTrainedModel:
@@ -33,13 +40,16 @@ def apply_tuner(model: PreTrainedModel, config: TunerConfig, *, seed: int = 0) -
     match config:
         case LoraConfig():
             apply_lora(model, config, seed=seed)
+        case PTuningV2Config():
+            apply_p_tuning_v2(model, config, seed=seed)
         case FreezeConfig():
             apply_freeze(model, config)
         case FullConfig():
             apply_full(model, config)
         case _:
             raise AssertionError(config)
-    remember_origin(model, Origin(tuner=asdict(config), base=base))
+    trained = frozenset(trainable_parameters(model))
+    remember_origin(model, Origin(tuner=asdict(config), base=base, trained=trained))
     return model
 
 
@@ -63,6 +73,21 @@ def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
         parameter.data = parameter.data.to(getattr(torch, origin.base.dtype))
         parameter.requires_grad_(False)
     remember_origin(model, None)
+    return model
+
+
+def fold_projection(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace a projected prefix by the keys and values that it comes to, in place.
+
+    Raises:
+        ValueError: for a model without a projected prefix.
+    """
+    origin = find_origin(model)
+    if origin is None or not origin.tuner.get("prefix_projection"):
+        raise ValueError(f"{model.name_or_path} carries no prefix with a projection to fold")
+    names = fold_prefixes(model)
+    tuner = {**origin.tuner, "prefix_projection": False}
+    remember_origin(model, Origin(tuner=tuner, base=origin.base, trained=frozenset(names)))
     return model
 
 

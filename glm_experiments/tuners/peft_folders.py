@@ -1,0 +1,143 @@
+"""LoRA adapters of others: peft's folders, and the bare file that early ChatGLM scripts wrote.
+
+Adapters on the published modules' names go to the native modules' where those are split.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors.torch import load_file
+from transformers import GlmConfig, PreTrainedModel
+
+from glm_experiments.models.published import build_converter
+from glm_experiments.tuners import lora
+from glm_experiments.tuners.weights import State, fill, misfit
+
+CONFIG = "adapter_config.json"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_PUBLISHED = "transformer.encoder.layers."
+_FUSED = re.compile(r"layers\.(\d+)\.attention\.query_key_value\.lora_([AB])(?:\.default)?\.weight")
+# What the early scripts trained with; their file holds no settings.
+_BARE_ALPHA = 32
+
+
+def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
+    """Put a LoRA adapter that peft saved onto its base, in place; returns its settings.
+
+    Raises:
+        ValueError: for another kind of adapter, or another base.
+    """
+    config: Any = peft.PeftConfig.from_pretrained(str(folder))
+    if config.peft_type != "LORA":
+        raise ValueError(
+            f"{folder / CONFIG}: peft_type={config.peft_type} can't be loaded, only LORA can; "
+            "load it with peft itself"
+        )
+    file = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        raise ValueError(f"{folder} has none of {', '.join(_WEIGHTS)}; copy the weights there")
+    stored = (
+        load_file(file)
+        if file.suffix == ".safetensors"
+        else torch.load(file, map_location="cpu", weights_only=True)
+    )
+    state = {lora.from_file_name(name): tensor for name, tensor in stored.items()}
+    if isinstance(model.config, GlmConfig) and any(_PUBLISHED in name for name in state):
+        state = split_published(model, state)
+        if config.rank_pattern or config.alpha_pattern:
+            raise ValueError(
+                f"{folder / CONFIG}: rank_pattern and alpha_pattern of an adapter on published "
+                "modules can't be carried over to native ones; train it with one rank for all"
+            )
+        config.target_modules = {name.split(".lora_")[0] for name in state}
+    return put_lora(model, state, config=config, source=folder)
+
+
+def split_published(model: PreTrainedModel, state: State) -> State:
+    """Adapters on a fused module -> the same adapters on its parts.
+
+    A part's rows of W + B A are the part's rows of W plus those of B, times the whole A.
+    """
+    assert isinstance(model.config, GlmConfig)
+    convert = build_converter(model.config)
+    split: State = {}
+    for name, tensor in state.items():
+        stem, _, kind = name.partition(".lora_")
+        rows = next(value for key, value in state.items() if key.startswith(f"{stem}.lora_B."))
+        parts = convert(f"{stem}.weight", rows if kind.startswith("A.") else tensor) or []
+        for target, part in parts:
+            split[f"{target.removesuffix('.weight')}.lora_{kind}"] = (
+                tensor if kind.startswith("A.") else part
+            )
+    return split
+
+
+def load_bare_file(model: PreTrainedModel, file: Path) -> dict[str, Any]:
+    """Put a bare state dict of LoRA on ChatGLM-6B's fused qkv onto its base, in place.
+
+    peft 0.2 stored one block of rank r for each adapted third of the output: lora_A
+    (blocks * r, hidden), lora_B (blocks * out / 3, r, 1), a grouped convolution. Two blocks are the
+    first and the last third. The same product at rank blocks * r has lora_B block-diagonal.
+
+    Raises:
+        ValueError: for a file that holds something else, or another base.
+    """
+    stored = torch.load(file, map_location="cpu", weights_only=True)
+    found = {
+        match.groups(): value for name, value in stored.items() if (match := _FUSED.search(name))
+    }
+    if not found or len(found) != len(stored):
+        raise ValueError(
+            f"{file} is no bare state dict of LoRA on ChatGLM-6B's query_key_value; give the "
+            "folder of an adapter"
+        )
+    stem = next(
+        name.partition(".0.")[0]
+        for name, _ in model.named_modules()
+        if name.endswith(".0.attention.query_key_value")
+    )
+    state, rank, num_blocks = {}, 0, 1
+    for (layer, letter), tensor in found.items():
+        if letter == "B" and tensor.ndim == 3:
+            num_blocks = found[layer, "A"].shape[0] // tensor.shape[1]
+            tensor = widen(tensor[..., 0], num_blocks=num_blocks)
+        if letter == "A":
+            rank = tensor.shape[0]
+        state[f"{stem}.{layer}.attention.query_key_value.lora_{letter}.default.weight"] = tensor
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=_BARE_ALPHA * num_blocks,  # alpha / r stays what it was
+        target_modules=["query_key_value"],
+    )
+    return put_lora(model, state, config=config, source=file)
+
+
+def widen(blocks: torch.Tensor, *, num_blocks: int) -> torch.Tensor:
+    """(blocks * out / 3, r) of adapted thirds -> (out, blocks * r), zero elsewhere."""
+    third, rank = blocks.shape[0] // num_blocks, blocks.shape[1]
+    places = {2: (0, 2), 3: (0, 1, 2)}[num_blocks]
+    wide = blocks.new_zeros(3 * third, num_blocks * rank)
+    for index, place in enumerate(places):
+        rows = slice(place * third, (place + 1) * third)
+        wide[rows, index * rank : (index + 1) * rank] = blocks[index * third : (index + 1) * third]
+    return wide
+
+
+def put_lora(model: PreTrainedModel, state: State, *, config: Any, source: Path) -> dict[str, Any]:
+    """Insert adapters by peft's own config and fill all of them; returns the settings."""
+    base = config.base_model_name_or_path
+    modules = {name for name, _ in model.named_modules()}
+    if homeless := [name for name in state if name.partition(".lora_")[0] not in modules]:
+        problems = [f"the model has no place for {name}" for name in homeless]
+        raise misfit(model, problems, source=source, base=base)
+    is_bfloat16 = next(iter(state.values())).dtype is torch.bfloat16
+    lora.inject(model, config, dtype=torch.bfloat16 if is_bfloat16 else torch.float32)
+    expected = {name for name, _ in model.named_parameters() if "lora_" in name}
+    fill(model, state, source=source, base=base, expected=expected)
+    return {"name": "lora", "r": config.r, "lora_alpha": config.lora_alpha}
