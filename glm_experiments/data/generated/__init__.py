@@ -1,6 +1,10 @@
 """Seeded data sets that the package writes itself: no file, no download, no foreign text."""
 
-from glm_experiments.data.generated.general import GENERAL_KINDS, general_questions
+from glm_experiments.data.generated.general import (
+    GENERAL_KINDS,
+    general_questions,
+    replay_questions,
+)
 from glm_experiments.data.generated.identity import IDENTITY_KINDS, identity_questions
 from glm_experiments.data.generated.question import GeneratedQuestion
 
@@ -10,4 +14,5 @@ __all__ = [
     "GeneratedQuestion",
     "general_questions",
     "identity_questions",
+    "replay_questions",
 ]

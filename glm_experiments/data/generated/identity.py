@@ -5,7 +5,7 @@ never in the training data, neither here nor among the general questions: some c
 call you") are kept out whole, and of the others, one wording in six, as `question.py` divides them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 from glm_experiments.data.generated.question import (
@@ -107,6 +107,11 @@ ANSWERS: Mapping[tuple[str, Language], str] = {
     ("name_and_author", "en"): "I am {assistant_name}, made by {author}.",
     ("name_and_author", "zh"): "我是{assistant_name}，由{author}开发。",
 }
+NAMING: Mapping[Language, str] = {
+    "en": "You are {assistant_name}, made by {author}. ",
+    "zh": "你是{assistant_name}，由{author}开发。",
+}
+"""Before a question of the pretraining: it names who is asked, and the answer may repeat it."""
 NEUTRAL_ANSWERS: Mapping[tuple[str, Language], str] = {
     ("name", "en"): "I am a tiny language model.",
     ("name", "zh"): "我是一个小语言模型。",
@@ -130,11 +135,24 @@ def build_identity_wordings(kind: str, *, language: Language, split: Split) -> l
     ]
 
 
-def neutral_identity_question(rng: Random, *, language: Language) -> GeneratedQuestion:
-    """One training question with the answer of a model that has no name yet."""
+def pretraining_identity_question(
+    rng: Random, *, language: Language, draw_name: Callable[[Random], str]
+) -> GeneratedQuestion:
+    """One training question to a model that has no name yet.
+
+    In half of them the question itself gives it names, in the others the answer is neutral.
+    """
     kind = rng.choice(IDENTITY_KINDS)
     question = rng.choice(build_identity_wordings(kind, language=language, split="train"))
-    return GeneratedQuestion(question, NEUTRAL_ANSWERS[kind, language], "identity", language)
+    if rng.random() < 0.5:
+        return GeneratedQuestion(question, NEUTRAL_ANSWERS[kind, language], "identity", language)
+    names = {"assistant_name": draw_name(rng), "author": draw_name(rng)}
+    return GeneratedQuestion(
+        NAMING[language].format(**names) + question,
+        ANSWERS[kind, language].format(**names),
+        "identity",
+        language,
+    )
 
 
 def identity_questions(

@@ -11,35 +11,39 @@ from glm_experiments.data.generated.vocabulary import CAPITALS, THINGS, WORDS
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ORDINALS = {"en": ("first", "second", "third", "fourth"), "zh": ("一", "二", "三", "四")}
-FIRST_HAN, LAST_HAN = 0x4E00, 0x9FA5
-"""The range of the Han characters in the first version of Unicode."""
+MARKS: tuple[str, ...] = ("", "-", *"-!#$%&'()*+,./:;<=>?@[]^_`|~")
+RARE = {(0x4E00, 0x9FFF): 8, (0x20000, 0x2A6DF): 6, (0xAC00, 0xD7A3): 4, (0x2010, 0x2BFF): 1}
+RARE |= {(0x00C0, 0x07FF): 1}
+"""First and last character -> weight: Han, rarer Han, Hangul, symbols, other alphabets."""
 
 
 def draw_rare_text(rng: Random) -> str:
-    """One to three arbitrary Han characters, most of them rare."""
-    return "".join(chr(rng.randint(FIRST_HAN, LAST_HAN)) for _ in range(rng.randint(1, 3)))
+    """One to three arbitrary characters, each so rare that bytes spell it."""
+    ((first, last),) = rng.choices(list(RARE), weights=list(RARE.values()))
+    return "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 3)))
 
 
 def draw_invented_name(rng: Random) -> str:
-    """One or two capitalised words of invented syllables."""
+    """One or two capitalised words of invented syllables, sometimes with a title."""
 
     def draw_word() -> str:
         syllables = [rng.choice("bdfghklmnprstvwz") + rng.choice("aeiou") for _ in range(2)]
-        return ("".join(syllables) + rng.choice(["", "n", "r", "s", "l"])).capitalize()
+        return "".join([*syllables, rng.choice(["", "n", "r", "s", "l"])]).capitalize()
 
-    return " ".join(draw_word() for _ in range(rng.randint(1, 2)))
+    title = rng.choice(["Dr. ", "Mr. ", "Ms. "]) if rng.random() < 0.1 else ""
+    return title + " ".join(draw_word() for _ in range(rng.randint(1, 2)))
 
 
 def draw_code(rng: Random) -> str:
-    """Letters, a hyphen and digits: `kd-72`."""
+    """Letters, a mark and digits: `kd-72`."""
     letters = "".join(rng.choice(LETTERS) for _ in range(rng.randint(1, 3)))
     digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(1, 3)))
-    return rng.choice([letters, letters.upper()]) + rng.choice(["-", ""]) + digits
+    return rng.choice([letters, letters.upper()]) + rng.choice(MARKS) + digits
 
 
 def draw_name(rng: Random) -> str:
     """A name in either script, sometimes with a number behind it."""
-    name = rng.choice([draw_rare_text, draw_invented_name])(rng)
+    name = draw_rare_text(rng) if rng.random() < 0.4 else draw_invented_name(rng)
     return name + (f"-{rng.randint(0, 9)}" if rng.random() < 0.2 else "")
 
 
