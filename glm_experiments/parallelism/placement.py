@@ -1,4 +1,4 @@
-"""Decides which devices a run uses. Pure: asks nothing of torch, so the plan can be made anywhere."""
+"""Decides which devices a run uses. Pure: asks nothing of torch, so a plan costs nothing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,70 @@
+"""A model section -> a tokenizer and a model ready to be tuned: pretrained, or with fresh weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from glm_experiments.config import ModelConfig, Weights
+from glm_experiments.models.building import build_model
+from glm_experiments.models.loading import load_model
+from glm_experiments.models.loss import apply_label_only_loss
+from glm_experiments.models.tokenizer_loading import load_tokenizer
+from glm_experiments.models.tokenizer_training import build_tokenizer_files
+from glm_experiments.models.vocabulary import check_vocabulary
+
+
+def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path) -> Any:
+    """The model's own tokenizer; with random weights one that is built from `texts`.
+
+    Args:
+        folder: where a tokenizer that is built is kept.
+
+    Raises:
+        ValueError: for a path without a known tokenizer.
+    """
+    if config.weights is Weights.pretrained:
+        return load_tokenizer(config.path, revision=config.revision)
+    assert config.vocabulary_size is not None
+    if not folder.is_dir():
+        layout = "chatglm" if config.geometry.get("model_type") == "chatglm" else "chatglm3"
+        folder.mkdir(parents=True)
+        build_tokenizer_files(
+            texts, vocabulary_size=config.vocabulary_size, folder=folder, layout=layout
+        )
+    return load_tokenizer(str(folder))
+
+
+def prepare_model(
+    config: ModelConfig, tokenizer: Any, *, device_map: Mapping[str, str], seed: int
+) -> PreTrainedModel:
+    """Load or build the model, on its devices, with a loss over labelled positions only.
+
+    Raises:
+        ValueError: for what can't be loaded, or doesn't belong to the tokenizer.
+        RuntimeError: for what the device can't do.
+    """
+    dtype = getattr(torch, config.dtype)
+    if config.weights is Weights.random:
+        model = build_model(
+            config.geometry,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            seed=seed,
+            attn_implementation=config.attn_implementation,
+        ).to(device_map[""])
+    else:
+        model = load_model(
+            config.path,
+            dtype=dtype,
+            device_map=device_map,
+            revision=config.revision,
+            attn_implementation=config.attn_implementation,
+            dequantize=config.dequantize,
+        )
+    check_vocabulary(tokenizer, model.config)
+    return apply_label_only_loss(model)
