@@ -7,17 +7,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from glm_experiments.models.building import build_model as build_model
     from glm_experiments.models.loading import load_model as load_model
     from glm_experiments.models.tokenizer_loading import load_tokenizer as load_tokenizer
     from glm_experiments.models.vocabulary import check_vocabulary as check_vocabulary
+    from glm_experiments.models.vocabulary import read_token_ids as read_token_ids
 
 _MODULES = {
+    "build_model": "glm_experiments.models.building",
     "load_model": "glm_experiments.models.loading",
     "load_tokenizer": "glm_experiments.models.tokenizer_loading",
     "check_vocabulary": "glm_experiments.models.vocabulary",
+    "read_token_ids": "glm_experiments.models.vocabulary",
 }
 
-__all__ = ["check_vocabulary", "load_model", "load_tokenizer"]
+__all__ = ["build_model", "check_vocabulary", "load_model", "load_tokenizer", "read_token_ids"]
 
 
 def __getattr__(name: str) -> object:

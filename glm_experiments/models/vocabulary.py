@@ -1,6 +1,8 @@
-"""Whether a tokenizer and a model belong together. Knows their sizes, not how either is loaded."""
+"""What a tokenizer and a model must agree on. Knows ids and sizes, not how either is loaded."""
 
 from typing import Any
+
+from glm_experiments.models.chatglm.tokenization import ChatGLMTokenizer
 
 
 def check_vocabulary(tokenizer: Any, model_config: Any) -> None:
@@ -33,3 +35,15 @@ def check_vocabulary(tokenizer: Any, model_config: Any) -> None:
         f"text with id {tokenizer_end}, the model ({num_embeddings} embeddings) with "
         f"{', '.join(map(str, model_ends))}; {advice}"
     )
+
+
+def read_token_ids(tokenizer: Any) -> dict[str, int]:
+    """The special token ids that a new model's configuration takes from its tokenizer."""
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    if isinstance(tokenizer, ChatGLMTokenizer):
+        ids |= {
+            "bos_token_id": tokenizer.sop_token_id,
+            "mask_token_id": tokenizer.mask_token_id,
+            "gmask_token_id": tokenizer.gmask_token_id,
+        }
+    return ids
