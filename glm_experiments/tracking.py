@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,9 +97,8 @@ class TrackedRun:
         except self._errors as error:
             self._tracker = None
             log.warning(
-                "tracking ends here (%s: %s); the run goes on, and its folder has everything",
-                type(error).__name__,
-                error,
+                "tracking ends here (%s); the run goes on, and its folder has everything",
+                one_line(error),
             )
 
 
@@ -139,7 +138,11 @@ def tracker_errors(config: TrackingConfig) -> tuple[type[Exception], ...]:
         return errors
     import wandb
 
-    return (*errors, wandb.Error)
+    # wandb 0.31 lets these through when its service dies or refuses.
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+    from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
+
+    return (*errors, wandb.Error, HandleAbandonedError, MailboxClosedError, ServerResponseError)
 
 
 def start_tracker(
@@ -155,7 +158,7 @@ def start_tracker(
             case TrackioConfig():
                 return TrackioTracker(config, description)
     except errors as error:
-        log.warning("tracking=%s can't start and is left out: %s", config.name, error)
+        log.warning("tracking=%s can't start and is left out: %s", config.name, one_line(error))
     return None
 
 
@@ -198,6 +201,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def one_line(error: Exception) -> str:
+    """Type and message of an error."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
 def read_wandb_mode() -> str | None:
     """The mode that WANDB_MODE asks for: online, offline, disabled; None where it is not set."""
     mode = os.environ.get("WANDB_MODE")
@@ -220,18 +228,21 @@ def start_wandb(
     import wandb
 
     # Everything that it prints: what matters of it is logged here.
-    wandb.setup(wandb.Settings(silent=True))
-    reason = "offline was asked for"
+    quiet = wandb.Settings(silent=True)
+    wandb.setup(quiet)
+    level, reason = logging.INFO, "offline was asked for"
     if mode != TrackingMode.offline:
         try:
             if wandb.login(verify=False, prompt=False):
                 return WandbTracker(config, description, mode=TrackingMode.online)
             reason = "no API key is set, see wandb login"
         except errors as error:
-            reason = f"the server can't be used: {error}"
-            mode = TrackingMode.online
+            level, reason = logging.WARNING, f"the server can't be used: {one_line(error)}"
+            # The service would still hold the run's id for the run that failed to start.
+            with suppress(SystemExit, *errors):
+                wandb.teardown()
+            wandb.setup(quiet)
     tracker = WandbTracker(config, description, mode=TrackingMode.offline)
-    level = logging.WARNING if mode == TrackingMode.online else logging.INFO
     log.log(level, "wandb is offline (%s); to upload type: %s", reason, tracker.sync_command)
     return tracker
 
@@ -370,5 +381,7 @@ class TrackioTracker:
         """The adapter lies in the run's folder anyway."""
 
     def finish(self, *, failed: bool) -> None:
+        import trackio
+
         with redirect_stdout(io.StringIO()):
-            self.run.finish()
+            trackio.finish()  # the run's own method would leave it to be finished once more at exit
