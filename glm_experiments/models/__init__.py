@@ -11,17 +11,15 @@ if TYPE_CHECKING:
     from glm_experiments.models.loading import load_model as load_model
     from glm_experiments.models.tokenizer_loading import load_tokenizer as load_tokenizer
     from glm_experiments.models.vocabulary import check_vocabulary as check_vocabulary
-    from glm_experiments.models.vocabulary import read_token_ids as read_token_ids
 
 _MODULES = {
     "build_model": "glm_experiments.models.building",
     "load_model": "glm_experiments.models.loading",
     "load_tokenizer": "glm_experiments.models.tokenizer_loading",
     "check_vocabulary": "glm_experiments.models.vocabulary",
-    "read_token_ids": "glm_experiments.models.vocabulary",
 }
 
-__all__ = ["build_model", "check_vocabulary", "load_model", "load_tokenizer", "read_token_ids"]
+__all__ = ["build_model", "check_vocabulary", "load_model", "load_tokenizer"]
 
 
 def __getattr__(name: str) -> object:

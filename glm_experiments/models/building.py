@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from glm_experiments.models.vocabulary import describe_vocabulary
+
 ARCHITECTURES = ("glm", "glm4", "chatglm")
 
 
 def build_model(
     geometry: Mapping[str, Any],
     *,
-    vocab_size: int,
-    token_ids: Mapping[str, int],
+    tokenizer: Any,
     dtype: torch.dtype,
     seed: int,
     attn_implementation: str | None = None,
@@ -23,9 +24,8 @@ def build_model(
 
     Args:
         geometry: `model_type` (glm, glm4 or chatglm) and fields of its configuration class.
-        vocab_size: rows of the embedding.
-        token_ids: the configuration's `pad_token_id`, `eos_token_id`, ...; see
-            `vocabulary.read_token_ids`.
+        tokenizer: gives the vocabulary's size and the special token ids that `geometry` leaves
+            out; None: they are all there.
         device: where the weights are drawn and stay.
 
     Raises:
@@ -43,7 +43,8 @@ def build_model(
             f"model.geometry has {', '.join(unknown)}, which {type(default).__name__} does not; "
             f"its fields are {', '.join(sorted(default.to_dict()))}"
         )
-    config = type(default)(**(fields | dict(token_ids) | {"vocab_size": vocab_size}))
+    vocabulary = {} if tokenizer is None else describe_vocabulary(tokenizer)
+    config = type(default)(**(vocabulary | fields))
     if config.hidden_size % config.num_attention_heads:
         raise ValueError(
             f"model.geometry: hidden_size={config.hidden_size} is not a multiple of "

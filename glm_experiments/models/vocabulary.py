@@ -37,13 +37,17 @@ def check_vocabulary(tokenizer: Any, model_config: Any) -> None:
     )
 
 
-def read_token_ids(tokenizer: Any) -> dict[str, int]:
-    """The special token ids that a new model's configuration takes from its tokenizer."""
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+def describe_vocabulary(tokenizer: Any) -> dict[str, int]:
+    """What a new model's configuration takes from its tokenizer: size and special token ids."""
+    fields = {
+        "vocab_size": max(tokenizer.get_vocab().values()) + 1,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
     if isinstance(tokenizer, ChatGLMTokenizer):
-        ids |= {
+        fields |= {
             "bos_token_id": tokenizer.sop_token_id,
             "mask_token_id": tokenizer.mask_token_id,
             "gmask_token_id": tokenizer.gmask_token_id,
         }
-    return ids
+    return fields

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from glm_experiments.models import build_model
+from glm_experiments.models import build_model, check_vocabulary, load_tokenizer
+from tests.tiny_tokenizers import tiny_folder
 
 GEOMETRY = {
     "model_type": "glm",
@@ -13,14 +14,14 @@ GEOMETRY = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
+    "vocab_size": 70,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
 }
-TOKEN_IDS = {"pad_token_id": 0, "eos_token_id": 2}
 
 
 def build(*, seed=0, dtype=torch.float32, **changes):
-    return build_model(
-        {**GEOMETRY, **changes}, vocab_size=70, token_ids=TOKEN_IDS, dtype=dtype, seed=seed
-    )
+    return build_model({**GEOMETRY, **changes}, tokenizer=None, dtype=dtype, seed=seed)
 
 
 def test_a_seed_means_the_same_weights_and_leaves_the_generator_alone():
@@ -32,7 +33,7 @@ def test_a_seed_means_the_same_weights_and_leaves_the_generator_alone():
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
 
 
-def test_config_has_the_geometry_and_the_tokenizers_ids():
+def test_config_has_the_geometry():
     model = build(dtype=torch.bfloat16)
     assert type(model).__name__ == "GlmForCausalLM"
     assert model.config.vocab_size == 70
@@ -50,3 +51,13 @@ def test_unknown_fields_and_architectures_are_refused_by_name():
         build(model_type="bert")
     with pytest.raises(ValueError, match="hidden_size=30 is not a multiple"):
         build(hidden_size=30)
+
+
+def test_vocabulary_comes_from_the_tokenizer():
+    geometry = {key: value for key, value in GEOMETRY.items() if not key.endswith("_id")}
+    del geometry["vocab_size"]
+    tokenizer = load_tokenizer(tiny_folder("chatglm3"))
+    model = build_model(geometry, tokenizer=tokenizer, dtype=torch.float32, seed=0)
+    check_vocabulary(tokenizer, model.config)
+    assert model.config.vocab_size == max(tokenizer.get_vocab().values()) + 1
+    assert model.config.pad_token_id == tokenizer.pad_token_id
