@@ -59,6 +59,57 @@ def compose(loader: ConfigLoaderImpl, overrides: list[str]) -> DictConfig:
     return cfg
 
 
+def recompose(saved: Any, overrides: list[str]) -> DictConfig:
+    """A saved config with overrides: `group=option` exchanges a whole section.
+
+    Raises:
+        ValueError: with every bad override, one a line.
+    """
+    loader = build_loader()
+    sections = set(loader.list_groups("")) & set(saved)
+    options = [each for each in overrides if each.partition("=")[0] in sections]
+    values = [each for each in overrides if each not in options]
+    problems: list[str] = []
+    for override in options:
+        try:
+            section = override.partition("=")[0]
+            saved[section] = compose(loader, [override])[section]
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.append(describe_option(loader, override, error))
+    # The sections' schemas, by the names that the options carry, type what a user may now change.
+    typed = OmegaConf.structured(schemas.Config)
+    for section in schemas.SCHEMAS:
+        kind = type_of(section, saved[section])
+        typed[section] = OmegaConf.structured(kind)
+    cfg = OmegaConf.merge(typed, saved)
+    assert isinstance(cfg, DictConfig)
+    problems += apply_values(loader, cfg, values)
+    if problems:
+        raise ValueError(schemas.join_problems(problems))
+    return cfg
+
+
+def type_of(section: str, cfg: DictConfig) -> type:
+    """The schema whose fields are exactly those of a section."""
+    keys = set(cfg)
+    for schema in schemas.SCHEMAS[section].values():
+        if {each.name for each in fields(schema)} == keys:
+            return schema
+    raise ValueError(f"the saved {section} ({cfg.get('name')}) is of another version of this tool")
+
+
+def apply_values(loader: ConfigLoaderImpl, cfg: DictConfig, overrides: list[str]) -> list[str]:
+    """Set `key=value` overrides on a composed config; returns what is wrong with the others."""
+    problems = []
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+            OmegaConf.update(cfg, parsed.key_or_group, parsed.value())
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.append(describe_value(loader, override, cfg, error))
+    return problems
+
+
 def check_command_line(
     overrides: list[str], *, config_dir: str | None = None, multirun: bool = False
 ) -> list[str]:
@@ -157,12 +208,7 @@ def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
         else:
             good.append(override)
     cfg = compose(loader, good)
-    for override in values:
-        try:
-            parsed = OverridesParser.create().parse_override(override)
-            OmegaConf.update(cfg, parsed.key_or_group, parsed.value())
-        except (HydraException, OmegaConfBaseException) as error:
-            problems.append(describe_value(loader, override, cfg, error))
+    problems += apply_values(loader, cfg, values)
     try:
         schemas.parse(cfg)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A model section -> a tokenizer and a model ready to be tuned: pretrained, or with fresh weights."""
+"""A model section -> a tokenizer and a model ready to be tuned, pretrained or with fresh weights."""
 
 from __future__ import annotations
 

@@ -1,0 +1,45 @@
+"""What the commands on a run's folder have in common: RUN_DIR, --checkpoint, overrides, exits."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from glm_experiments import runs
+from glm_experiments.config import Config
+
+
+def build_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser of a command on a run's folder."""
+    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="folder of a run")
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="best|last|N",
+        help="which state of the run: the best validation loss, the end (default), or step N",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value, as glm-train"
+    )
+    return parser
+
+
+def run_command(
+    parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace, Config], None]
+) -> None:
+    """Parse, check, act; a mistake of the user ends with exit code 1 and a message."""
+    arguments = parser.parse_intermixed_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        act(arguments, runs.read_config(arguments.run_dir, arguments.overrides))
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{parser.prog}: interrupted\n")
+        sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,182 @@
+"""glm-chat: talks to a run's model in the terminal, in the prompt format it was trained in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from glm_experiments import runs
+from glm_experiments.commands.arguments import build_parser, run_command
+from glm_experiments.config import Config
+from glm_experiments.data.conversations import Message
+
+if TYPE_CHECKING:
+    import torch
+
+HELP = """\
+/clear          forget the conversation
+/undo           forget the last question and its answer
+/history        show the conversation
+/system TEXT    start anew with an instruction to the model
+/help           this list
+/exit           leave (also Ctrl-D); Ctrl-C stops an answer"""
+
+
+class Conversation:
+    """The messages so far and the commands on them."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def act(self, command: str) -> str:
+        """Carry out a command that starts with a slash; returns what to say."""
+        word, _, rest = command.partition(" ")
+        match word:
+            case "/clear":
+                self.messages.clear()
+                return "forgotten"
+            case "/undo":
+                if not self.messages or self.messages[-1].role == "system":
+                    return "there is nothing to undo"
+                while self.messages and self.messages.pop().role != "user":
+                    pass
+                return "forgotten: the last question and its answer"
+            case "/history":
+                shown = [f"{each.role}: {each.content}" for each in self.messages]
+                return "\n".join(shown) or "nothing was said yet"
+            case "/system":
+                self.messages = [Message("system", rest)] if rest.strip() else []
+                return "started anew"
+            case "/help":
+                return HELP
+        return f"there is no command {word}\n{HELP}"
+
+
+def drop_oldest_turns(
+    messages: list[Message], *, encode: Callable[[list[Message]], list[int]], longest: int
+) -> tuple[list[Message], list[int], int]:
+    """The messages whose prompt has at most `longest` tokens, that prompt, and the turns dropped.
+
+    The instruction and the last question stay, whatever their length.
+    """
+    kept = list(messages)
+    first = 1 if kept and kept[0].role == "system" else 0
+    num_dropped = 0
+    while len(ids := encode(kept)) > longest and len(kept) > first + 1:
+        del kept[first]
+        while len(kept) > first + 1 and kept[first].role != "user":
+            del kept[first]
+        num_dropped += 1
+    return kept, ids, num_dropped
+
+
+class PrintedAnswer:
+    """A streamer for `generate`: prints the answer as it grows, whole characters only."""
+
+    def __init__(self, decode: Callable[[list[int]], str], write: Callable[[str], Any]) -> None:
+        self.decode = decode
+        self.write = write
+        self.ids: list[int] = []
+        self.text = ""
+        self.is_prompt = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.is_prompt:  # `generate` sends the prompt first
+            self.is_prompt = False
+            return
+        self.ids += value.flatten().tolist()
+        text = self.decode(self.ids)
+        if text.startswith(self.text):
+            self.write(text[len(self.text) :])
+            self.text = text
+
+    def end(self) -> None:
+        self.write("\n")
+
+
+def chat(arguments: argparse.Namespace, config: Config) -> None:
+    """Load the run's model and answer line by line."""
+    run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
+    conversation = Conversation()
+    print(f"{config.model.name}, {run.adapter}; /help lists the commands")
+    for line in read_lines():
+        if line.startswith("/"):
+            if line in ("/exit", "/quit"):
+                break
+            print(conversation.act(line))
+            continue
+        conversation.messages.append(Message("user", line))
+        answer = answer_last(run, conversation, temperature=arguments.temperature)
+        conversation.messages.append(Message("assistant", answer))
+
+
+def answer_last(run: runs.LoadedRun, conversation: Conversation, *, temperature: float) -> str:
+    """Generate and print the answer to the last question; Ctrl-C keeps what there is of it."""
+    import torch
+    from transformers import GenerationConfig
+
+    from glm_experiments.data.prompts import decode_answer, encode_prompt, stop_token_ids
+
+    config, form = run.config, run.config.data.prompt_format
+    messages, ids, num_dropped = drop_oldest_turns(
+        conversation.messages,
+        encode=lambda each: encode_prompt(run.tokenizer, each, prompt_format=form),
+        longest=config.data.context_length,
+    )
+    if num_dropped:
+        conversation.messages = messages
+        print(f"[data.context_length={config.data.context_length}: the oldest turns are forgotten]")
+    prompt = torch.tensor([ids], device=run.model.device)
+    shown = PrintedAnswer(
+        lambda given: decode_answer(run.tokenizer, given, prompt_format=form), write_now
+    )
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=temperature > 0,
+        temperature=temperature or None,
+        max_new_tokens=config.evaluation.max_new_tokens,
+        eos_token_id=stop_token_ids(run.tokenizer, prompt_format=form),
+        pad_token_id=run.tokenizer.pad_token_id,
+    )
+    try:
+        run.model.generate(  # type: ignore[operator]
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=settings,
+            streamer=shown,
+        )
+    except KeyboardInterrupt:
+        write_now(" [stopped]\n")
+    return shown.text
+
+
+def write_now(text: str) -> None:
+    """Print without waiting for a whole line."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def read_lines() -> Iterator[str]:
+    """Lines that the user types, blank ones left out, until the end of input."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if line:
+            yield line
+
+
+def main() -> None:
+    """Console entry point."""
+    parser = build_parser("glm-chat", "Talk to a run's model; /help lists the commands inside")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0 (default): greedy"
+    )
+    run_command(parser, chat)
+
+
+if __name__ == "__main__":
+    main()

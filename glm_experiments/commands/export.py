@@ -1,0 +1,64 @@
+"""glm-export: a run's model as a folder of its own, for use without this package where possible."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from glm_experiments import runs
+from glm_experiments.commands.arguments import build_parser, run_command
+from glm_experiments.config import Config, PTuningV2Config
+from glm_experiments.results import write_json
+
+
+def export_run(arguments: argparse.Namespace, config: Config) -> None:
+    """Merge what was trained into the base, or fold a prefix, and write it whole or not at all."""
+    target: Path = arguments.to
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"--to {target} exists and is not empty; give a new folder")
+    runs.find_adapter(arguments.run_dir, arguments.checkpoint)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        folder = Path(temporary) / target.name
+        what = write_export(run, folder)
+        if target.exists():
+            target.rmdir()
+        shutil.move(folder, target)
+    print(f"{what}: {target}")
+
+
+def write_export(run: runs.LoadedRun, folder: Path) -> str:
+    """Write the exported folder; returns what it holds, in words."""
+    from glm_experiments.tuners import fold_projection, merge_adapter, save_adapter
+
+    config = run.config
+    if isinstance(config.tuner, PTuningV2Config):
+        # A prefix has no place in the base's weights: it stays an adapter, in its smallest form.
+        model = fold_projection(run.model) if config.tuner.prefix_projection else run.model
+        save_adapter(model, folder, prompt_format=config.data.prompt_format, base=config.model.path)
+        run.tokenizer.save_pretrained(folder)
+        return f"adapter for {config.model.path} (glm_experiments.tuners.load_adapter)"
+    model = merge_adapter(run.model)
+    model.save_pretrained(folder)
+    run.tokenizer.save_pretrained(folder)
+    write_json(
+        folder / "prompt_format.json",
+        {"prompt_format": config.data.prompt_format, "base": config.model.path},
+    )
+    return f"{type(model).__name__} in {config.model.dtype} (from_pretrained)"
+
+
+def main() -> None:
+    """Console entry point."""
+    parser = build_parser(
+        "glm-export", "Write a run's model as a folder that from_pretrained loads"
+    )
+    parser.add_argument("--to", required=True, metavar="DIR", type=Path, help="a new folder")
+    run_command(parser, export_run)
+
+
+if __name__ == "__main__":
+    main()

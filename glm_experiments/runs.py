@@ -1,0 +1,130 @@
+"""A run's folder -> its config, tokenizer and tuned model, for what comes after training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from glm_experiments import composition
+from glm_experiments.config import Config, parse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SAVED_CONFIG = Path(".hydra", "config.yaml")
+ADAPTER = "adapter"
+TOKENIZER = "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """A run, ready to answer."""
+
+    folder: Path
+    adapter: Path
+    config: Config
+    tokenizer: Any
+    model: PreTrainedModel
+
+
+def read_config(run_dir: Path, overrides: list[str]) -> Config:
+    """The config that a run was made with, with overrides.
+
+    Raises:
+        ValueError: for a folder that holds no run, and for every bad override.
+    """
+    file = run_dir / SAVED_CONFIG
+    if not file.is_file():
+        hint = "give the folder of a run, e.g. outputs/identity/2026-01-01_12-00-00"
+        if run_dir.is_dir() and (found := sorted(run_dir.rglob(str(SAVED_CONFIG)))):
+            hint = f"did you mean {found[-1].parents[1]}?"
+        raise ValueError(f"{run_dir} is no run's folder (it has no {SAVED_CONFIG}); {hint}")
+    return parse(composition.recompose(OmegaConf.load(file), overrides))
+
+
+def find_adapter(run_dir: Path, checkpoint: str) -> Path:
+    """The folder of what was trained: at the end (last), at the best step, or at step N.
+
+    Raises:
+        ValueError: where there is none, naming those that exist.
+    """
+    from glm_experiments.training import checkpoints
+
+    numbered = checkpoints.numbered_checkpoints(run_dir)
+    if checkpoint == "last":
+        if (run_dir / ADAPTER).is_dir():
+            return run_dir / ADAPTER
+        whole = checkpoints.find_last_complete(run_dir)
+        if whole is None:
+            raise ValueError(
+                f"{run_dir} has neither an adapter nor a complete checkpoint; "
+                "continue the run with the command that started it"
+            )
+        return whole / checkpoints.ADAPTER
+    step = best_step(run_dir) if checkpoint == "best" else checkpoint
+    known = ", ".join(map(str, numbered)) or "none"
+    if step is None:
+        raise ValueError(
+            f"{run_dir} measured no validation loss while training, so no checkpoint is its best; "
+            f"type --checkpoint last or the step of one (there are: {known})"
+        )
+    if not str(step).isdecimal() or int(step) not in numbered:
+        raise ValueError(
+            f"--checkpoint {checkpoint}: {run_dir} has no checkpoint of step {step}; type best, "
+            f"last or one of: {known}"
+        )
+    folder = numbered[int(step)]
+    if (problem := checkpoints.what_is_broken(folder)) is not None:
+        raise ValueError(f"{folder} can't be used: {problem}; type another --checkpoint ({known})")
+    return folder / checkpoints.ADAPTER
+
+
+def best_step(run_dir: Path) -> int | None:
+    """The step of the lowest validation loss, from the youngest checkpoint's own state."""
+    from glm_experiments.training import checkpoints
+
+    for folder in reversed(checkpoints.numbered_checkpoints(run_dir).values()):
+        file = folder / "trainer_state.json"
+        if file.is_file():
+            step = json.loads(file.read_text(encoding="utf-8")).get("best_global_step")
+            return None if step is None else int(step)
+    return None
+
+
+def new_evaluation_folder(run_dir: Path, *, now: datetime) -> Path:
+    """A fresh folder below the run's `evaluations`."""
+    folder = run_dir / "evaluations" / now.strftime("%Y-%m-%d_%H-%M-%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:
+    """Load base, tokenizer and what was trained, on the device of `config.parallelism`.
+
+    Raises:
+        ValueError: for a run or checkpoint that can't be used.
+    """
+    import os
+
+    import torch
+
+    from glm_experiments.models.preparation import prepare_model, prepare_tokenizer
+    from glm_experiments.parallelism.placement import plan_placement, read_world
+    from glm_experiments.tuners import load_adapter
+
+    adapter = find_adapter(run_dir, checkpoint)
+    placement = plan_placement(
+        config.parallelism,
+        num_gpus=torch.cuda.device_count(),
+        world=read_world(dict(os.environ)),
+    )
+    tokenizer = prepare_tokenizer(config.model, texts=(), folder=run_dir / TOKENIZER)
+    model = prepare_model(
+        config.model, tokenizer, device_map={"": placement.device}, seed=config.seed
+    )
+    return LoadedRun(run_dir, adapter, config, tokenizer, load_adapter(model, adapter))
