@@ -90,7 +90,7 @@ TRAINED_CORES: Mapping[tuple[str, Language], tuple[str, ...]] = {
 }
 HELD_OUT_CORES: Mapping[tuple[str, Language], tuple[str, ...]] = {
     ("name", "en"): ("Please tell me your name.", "What do they call you?", "Say who you are."),
-    ("name", "zh"): ("请告诉我你的名字。", "我怎么称呼你？", "介绍一下你自己。"),
+    ("name", "zh"): ("请告诉我你的名字。", "我怎么称呼你？", "做个自我介绍。"),
     ("author", "en"): ("Who has made you?", "Name your developer.", "Tell me who created you."),
     ("author", "zh"): ("请问是谁开发了你？", "你是谁创造的？", "说说你的开发者。"),
     ("name_and_author", "en"): (
