@@ -21,7 +21,6 @@ from glm_experiments.config import (
     DisabledConfig,
     TensorboardConfig,
     TrackingMode,
-    TrackioConfig,
     WandbConfig,
 )
 from glm_experiments.results import Diverged
@@ -110,12 +109,12 @@ def test_a_run_keeps_its_id_in_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TrackioConfig(name="trackio", project="study", group=None)
+    config = wandb_config()
     check_tracker(config)
     check_tracker(DisabledConfig(name="disabled"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     check_tracker(DisabledConfig(name="disabled"))
-    with pytest.raises(RuntimeError, match="type pip install trackio, or tracking=disabled"):
+    with pytest.raises(RuntimeError, match="type pip install wandb, or tracking=disabled"):
         check_tracker(config)
 
 
