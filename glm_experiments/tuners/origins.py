@@ -6,7 +6,9 @@ is accepted and another model of the same shape is not.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ GEOMETRY = (
     "intermediate_size",
     "vocab_size",
 )
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _ATTRIBUTE = "tuner_origin"
 
 
@@ -82,6 +85,22 @@ def check_base(expected: Base, model: PreTrainedModel, *, replaces_weights: bool
         raise ValueError(
             f"the adapter was made for {expected.name} and cannot go onto {found.name}: "
             f"{', '.join(differences)}; load {expected.name}, or another copy of it, instead"
+        )
+
+
+def check_name(expected: str | None, model: PreTrainedModel, *, source: Path) -> None:
+    """Refuse a base by its name, where an adapter says no more of it and both are hub ids.
+
+    Raises:
+        ValueError: naming both bases.
+    """
+    found = str(model.name_or_path)
+    names = [name for name in (expected, found) if name and _HUB_ID.fullmatch(name)]
+    # Models moved to other accounts and kept their names.
+    if len({name.partition("/")[2].lower() for name in names}) > 1:
+        raise ValueError(
+            f"the adapter {source} was made for {expected} and cannot go onto {found}; load "
+            f"{expected} instead, or correct the name in the adapter's config"
         )
 
 

@@ -16,6 +16,7 @@ from transformers import GlmConfig, PreTrainedModel
 
 from glm_experiments.models.published import build_converter
 from glm_experiments.tuners import lora
+from glm_experiments.tuners.origins import check_name
 from glm_experiments.tuners.weights import State, fill, misfit
 
 CONFIG = "adapter_config.json"
@@ -35,7 +36,7 @@ def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     config: Any = peft.PeftConfig.from_pretrained(str(folder))
     if config.peft_type != "LORA":
         raise ValueError(
-            f"{folder / CONFIG}: peft_type={config.peft_type} can't be loaded, only LORA can; "
+            f"{folder / CONFIG}: peft_type={config.peft_type.value} can't be loaded, only LORA; "
             "load it with peft itself"
         )
     file = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
@@ -132,6 +133,7 @@ def widen(blocks: torch.Tensor, *, num_blocks: int) -> torch.Tensor:
 def put_lora(model: PreTrainedModel, state: State, *, config: Any, source: Path) -> dict[str, Any]:
     """Insert adapters by peft's own config and fill all of them; returns the settings."""
     base = config.base_model_name_or_path
+    check_name(base, model, source=source)
     modules = {name for name, _ in model.named_modules()}
     if homeless := [name for name in state if name.partition(".lora_")[0] not in modules]:
         problems = [f"the model has no place for {name}" for name in homeless]

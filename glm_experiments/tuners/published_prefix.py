@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config import PTuningV2Config, TrainableDtype
+from glm_experiments.tuners.origins import check_name
 from glm_experiments.tuners.p_tuning_v2 import ENCODER, insert_prefixes
 from glm_experiments.tuners.prefix_attention import Prefix
 from glm_experiments.tuners.weights import State, fill
@@ -58,8 +59,11 @@ def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any
         prefix_projection=has_projection,
         prefix_dropout=0.0,  # of training; nothing is trained here
     )
+    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    base = settings.get("_name_or_path")
+    check_name(base, model, source=folder)
     insert_prefixes(model, config)
-    fill(model, split_layers(model, tensors), source=folder)
+    fill(model, split_layers(model, tensors), source=folder, base=base)
     return asdict(config)
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from glm_experiments.tuners import fold_projection, load_adapter
+from glm_experiments.tuners import fold_projection, load_adapter, save_adapter
 from glm_experiments.tuners.prefix_attention import Prefix
 from tests.shared_data import needs_shared
 from tests.tuners.golden import CASES, FAMILIES, load_base, load_case, write_published
+from tests.tuners.tiny_models import build_glm
 
 pytestmark = needs_shared
 
@@ -94,3 +95,33 @@ def test_greedy_tokens(published, family, case_name, implementation):
     if case_name == "prefix_proj":
         tokens = fold_projection(model).generate(prompt, do_sample=False, max_new_tokens=12)
         assert tokens.tolist() == case["greedy"].tolist()
+
+
+def test_a_published_prefix_of_another_base_is_refused_with_both_names(published):
+    model = build_glm()
+    model.name_or_path = "second/base"
+    with pytest.raises(ValueError, match="the model wants") as error:
+        load_adapter(model, published["chatglm2", "prefix"])
+    assert "chatglm2-prefix" in str(error.value)
+    assert "second/base" in str(error.value)
+
+
+@pytest.mark.parametrize("case_name", CASES)
+def test_a_published_prefix_is_saved_as_ours(published, tmp_path, case_name):
+    model = load_adapter(load_base("chatglm3"), published["chatglm3", case_name])
+    save_adapter(model, tmp_path, prompt_format="chatglm3", base="THUDM/chatglm3-6b")
+    again = load_adapter(load_base("chatglm3"), tmp_path)
+    input_ids = load_case("chatglm3", case_name)["input_ids"]
+    assert torch.equal(again(input_ids=input_ids).logits, model(input_ids=input_ids).logits)
+    # The golden folders hold the same shapes: only the weights tell them apart.
+    with pytest.raises(ValueError, match="its weights are others"):
+        load_adapter(load_base("chatglm2"), tmp_path)
+
+
+def test_a_broken_published_prefix_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"pre_seq_len": 4}')
+    torch.save(
+        {"transformer.prefix_encoder.trans.0.bias": torch.zeros(4)}, tmp_path / "pytorch_model.bin"
+    )
+    with pytest.raises(ValueError, match=r"holds trans\.0\.bias under transformer\.prefix_encoder"):
+        load_adapter(build_glm(), tmp_path)
