@@ -127,8 +127,12 @@ def record_run(
         raise RunFailed(f"{message} [{status}, see {file}]") from None
 
 
-def status_of(error: BaseException) -> str:
-    """The record's word for how an exception ended the run."""
+def status_of(error: BaseException | None) -> str:
+    """The record's word for how a run ended: by an exception, or by itself."""
+    if error is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     if isinstance(error, Diverged):
         return "diverged"
     names = {kind.__name__ for kind in type(error).__mro__}

@@ -30,9 +30,9 @@ from glm_experiments.tracking import (
     check_tracker,
     describe_swept_keys,
     open_tracked_run,
-    read_wandb_mode,
     run_id_for,
 )
+from glm_experiments.tracking.wandb_tracker import read_wandb_mode
 
 from .wandb_server import WandbServer
 
@@ -69,7 +69,7 @@ def wandb_config(**changes: Any) -> WandbConfig:
 def tell(run: TrackedRun) -> None:
     for step in (1, 2, 1):  # a resumed run may go back
         run.log(step, {"train/loss": 4.0 - step})
-    run.summarise({"metrics": {"after": {"identity": {"exact_match": 99.0}}}, "status": "finished"})
+    run.summarise({"metrics": {"after": {"identity": {"exact_match": 99.0}}}})
 
 
 def read_wandb(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -143,8 +143,8 @@ def test_a_tracker_that_fails_is_warned_of_once(caplog: pytest.LogCaptureFixture
         summarise = log_adapter = finish = log
 
     run = TrackedRun(Failing(), errors=(OSError,))  # type: ignore[arg-type]
-    tell(run)
-    run.finish(failed=False)
+    with run:
+        tell(run)
     assert caplog.messages == [
         "tracking ends here (ConnectionResetError: Connection lost); the run goes on, "
         "and its folder has everything"
@@ -194,6 +194,7 @@ def test_wandb_offline_has_everything_once(
     assert second["run"][0]["display_name"] == "r=16"
     assert second["run"][0]["run_id"] != about["run_id"]
     assert second["exit"] == [{"exit_code": 1}]
+    assert {"status": "diverged"} in [update["update"] for update in second["summary"]]
     assert "history" not in second
     assert len(caplog.messages) == 2
     (folder,) = (tmp_path / "0" / "wandb").iterdir()
@@ -224,7 +225,7 @@ SCRIPT = """
 import logging, sys, time
 from pathlib import Path
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-from tests.test_tracking import describe, tell, wandb_config
+from tests.tracking.test_tracked_run import describe, tell, wandb_config
 from glm_experiments.tracking import open_tracked_run
 for name in sys.argv[2:]:
     with open_tracked_run(wandb_config(), describe(Path(sys.argv[1]) / name)) as run:
@@ -368,7 +369,7 @@ def test_trackio_keeps_runs_apart_and_continues_one(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from tests.test_tracking import describe, tell
+from tests.tracking.test_tracked_run import describe, tell
 from glm_experiments.config import TrackioConfig
 from glm_experiments.tracking import open_tracked_run
 for name in ("a", "a", "b"):
@@ -386,7 +387,10 @@ for name in ("a", "a", "b"):
         ).fetchall()
     names = {name: f"r=8 {run_id_for(tmp_path / name)}" for name in ("a", "b")}
     assert {row[0] for row in rows} == set(names.values())
-    losses = [step for name, step, values in rows if name == names["b"] and "train/loss" in values]
-    assert losses == [1, 2, 1]
-    assert len([row for row in rows if row[0] == names["a"]]) == 8
+    steps = {
+        name: [row[1] for row in rows if row[0] == names[name] and "train/loss" in row[2]]
+        for name in names
+    }
+    assert steps == {"a": [1, 2, 1, 1, 2, 1], "b": [1, 2, 1]}
+    assert '{"summary/status":"finished"}' in {row[2] for row in rows}
     assert_secret_is_nowhere(tmp_path)

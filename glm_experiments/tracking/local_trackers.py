@@ -1,0 +1,78 @@
+"""Trackers that keep a run on this machine: tensorboard's event files, trackio's database."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from glm_experiments.config import TrackioConfig
+from glm_experiments.results import encode_json, mask_secrets
+from glm_experiments.tracking.description import RunDescription, run_id_for
+
+log = logging.getLogger(__name__)
+
+
+class TensorboardTracker:
+    """Event files in the run's folder."""
+
+    def __init__(self, description: RunDescription) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(description.folder / "tensorboard"))
+        self.write_text("config", mask_secrets(dict(description.config)))
+        log.info("to see the run type: tensorboard --logdir %s", description.folder)
+
+    def write_text(self, name: str, value: Any) -> None:
+        self.writer.add_text(name, f"```\n{encode_json(value, indent=2)}\n```")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self.writer.add_scalar(key, value, step)
+        self.writer.flush()
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        self.write_text("summary", values)
+
+    def log_adapter(self, folder: Path) -> None:
+        """The adapter lies in the run's folder anyway."""
+
+    def finish(self, *, failed: bool) -> None:
+        self.writer.close()
+
+
+class TrackioTracker:
+    """A run in trackio's local database."""
+
+    def __init__(self, config: TrackioConfig, description: RunDescription) -> None:
+        import trackio
+
+        with redirect_stdout(io.StringIO()):
+            self.run = trackio.init(
+                project=config.project,
+                # A name is an identity there.
+                name=f"{description.name} {run_id_for(description.folder)}",
+                group=config.group or description.group,
+                config=mask_secrets(dict(description.config)),
+                resume="allow",
+                embed=False,
+            )
+        log.info("to see the run type: trackio show --project %s", config.project)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        self.run.log({f"summary/{key}": value for key, value in values.items()})
+
+    def log_adapter(self, folder: Path) -> None:
+        """The adapter lies in the run's folder anyway."""
+
+    def finish(self, *, failed: bool) -> None:
+        import trackio
+
+        with redirect_stdout(io.StringIO()):
+            trackio.finish()  # the run's own method would leave it to be finished once more at exit
