@@ -36,6 +36,7 @@ from glm_experiments.tracking.wandb_tracker import read_wandb_mode
 
 from .wandb_server import WandbServer
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SECRET = "hf_should_never_be_written"
 KEY = "0123456789" * 4
 
@@ -269,7 +270,9 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
             env["WANDB_BASE_URL"] = server.url
         command = [sys.executable, "-c", SCRIPT, str(folder / "runs"), *names.get(case, ["a"])]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(
+            command, env=env, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True
+        )
         started[case] = process, folder / "runs", time.monotonic()
     done = {}
     for case, (process, folder, start) in started.items():
@@ -379,7 +382,9 @@ for name in ("a", "a", "b"):
 """
     env = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
     command = [sys.executable, "-c", script, str(tmp_path)]
-    shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert shown.stdout == ""
     with sqlite3.connect(tmp_path / "trackio" / "study.db") as database:
         rows = database.execute(
