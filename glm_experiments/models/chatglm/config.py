@@ -1,0 +1,73 @@
+"""The configuration of ChatGLM-6B, version 1, under transformers' common names and the published."""
+
+from typing import Any, ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+@strict
+class ChatGLMConfig(PreTrainedConfig):
+    """Configuration of ChatGLM-6B; the published names of its keys are understood as well.
+
+    The defaults are the published model's. `bos_token_id` is `<sop>`, where a context ends, and
+    `eos_token_id` is `<eop>`.
+    """
+
+    model_type = "chatglm"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    attribute_map: ClassVar[dict[str, str]] = {
+        "num_layers": "num_hidden_layers",
+        "inner_hidden_size": "intermediate_size",
+        "layernorm_epsilon": "layer_norm_eps",
+        "max_sequence_length": "max_position_embeddings",
+    }
+    # Rows of query_key_value are sorted by heads, so that equal shares of them are whole heads.
+    base_model_tp_plan: ClassVar[dict[str, str]] = {
+        "layers.*.attention.query_key_value": "colwise",
+        "layers.*.attention.dense": "rowwise",
+        "layers.*.mlp.dense_h_to_4h": "colwise",
+        "layers.*.mlp.dense_4h_to_h": "rowwise",
+    }
+
+    vocab_size: int = 130528
+    hidden_size: int = 4096
+    intermediate_size: int = 16384
+    num_hidden_layers: int = 28
+    num_attention_heads: int = 32
+    head_dim: int | None = None
+    max_position_embeddings: int = 2048
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
+    mask_token_id: int | None = 130000
+    gmask_token_id: int | None = 130001
+    bos_token_id: int | None = 130004
+    eos_token_id: int | list[int] | None = 130005
+    pad_token_id: int | None = 3
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if "multi_query_attention" in kwargs:
+            raise ValueError(
+                "this config.json is of ChatGLM2, ChatGLM3 or GLM-4, which say 'chatglm' as "
+                "ChatGLM-6B does; load it with glm_experiments.models.load_model(path), which "
+                "knows them all"
+            )
+        if not kwargs.pop("position_encoding_2d", True):
+            raise ValueError(
+                "position_encoding_2d=false: the model has two axes of positions; take "
+                "config.json from the published ChatGLM-6B"
+            )
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Refuse heads that two axes of positions do not divide, each in two halves."""
+        assert self.head_dim is not None
+        if self.head_dim % 4 or self.hidden_size != self.head_dim * self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not num_attention_heads="
+                f"{self.num_attention_heads} heads of a size that 4 divides; check config.json"
+            )
