@@ -1,0 +1,204 @@
+"""Which samples are trained on and which are held out: from files, the hub or a generator.
+
+Knows no tokenizer.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain, islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from glm_experiments.config import (
+    DataConfig,
+    FilesConfig,
+    GeneralConfig,
+    IdentityConfig,
+)
+from glm_experiments.data.conversations import Conversation
+from glm_experiments.data.forms import Form, Sample, describe_form, detect_form, read_row
+from glm_experiments.data.generated_splits import generate_general, generate_identity
+from glm_experiments.data.reading import (
+    HubDataset,
+    Row,
+    find_files,
+    read_file,
+    read_hub_dataset,
+)
+from glm_experiments.data.rejections import BadRow, ReadReport, Rejection, check_rejections
+
+log = logging.getLogger(__name__)
+
+NUM_PROBED_ROWS = 100
+"""Rows whose columns decide the form of a source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Samples to train on, named validation sets, what was read, and a hash of all the content."""
+
+    train: list[Sample]
+    validation: dict[str, list[Sample]]
+    report: ReadReport
+    fingerprint: str
+
+
+def load_splits(config: DataConfig, *, rejected_file: Path) -> Splits:
+    """Read or generate all samples.
+
+    Args:
+        rejected_file: where rows that can't be used are written down, with their reasons.
+
+    Raises:
+        ValueError: no such file, an unreadable or empty one, no known form, too many bad rows, or
+            fewer rows than are to be held out.
+    """
+    report = None
+    match config:
+        case FilesConfig():
+            train, validation, report = _load_files(config, rejected_file)
+        case GeneralConfig():
+            train, validation = generate_general(config)
+        case IdentityConfig():
+            train, validation = generate_identity(config)
+        case _:
+            raise TypeError(f"no such data: {type(config).__name__}")
+    if report is None:
+        num_rows = len(train) + sum(map(len, validation.values()))
+        report = ReadReport(num_rows, (), rejected_file)
+    return Splits(train, validation, report, fingerprint_samples([train, *validation.values()]))
+
+
+def fingerprint_samples(splits: Iterable[Sequence[Sample]]) -> str:
+    """Hash of what is said in all samples, in their order; not of where they were read."""
+    digest = blake2b(digest_size=16)
+    for samples in splits:
+        digest.update(b"\x1csplit")
+        for sample in samples:
+            if isinstance(sample, Conversation):
+                parts = [
+                    part
+                    for message in sample.messages
+                    for part in (message.role, message.content, message.input)
+                ]
+            else:
+                parts = [sample.text]
+            lengths = ",".join(str(len(part)) for part in parts)
+            digest.update(f"\x1e{lengths}:{''.join(parts)}".encode())
+    return digest.hexdigest()
+
+
+def _load_files(
+    config: FilesConfig, rejected_file: Path
+) -> tuple[list[Sample], dict[str, list[Sample]], ReadReport]:
+    sources = _find_sources(config.path, key="path", split=config.split, config=config)
+    read = _read_sources(sources, config=config)
+    num_rows, rejections = read.num_rows, read.rejections
+    held_out = None
+    if config.validation_path is not None:
+        others = _find_sources(
+            config.validation_path,
+            key="validation_path",
+            split=config.validation_split,
+            config=config,
+        )
+        if shared := [str(source) for source in others if source in sources]:
+            log.warning("%s is both trained on and held out", ", ".join(shared))
+        held_out = _read_sources(others, config=config)
+        num_rows, rejections = num_rows + held_out.num_rows, rejections + held_out.rejections
+    report = ReadReport(num_rows, tuple(rejections), rejected_file)
+    check_rejections(
+        report,
+        bad_share=len(rejections) / num_rows,
+        on_bad_row=config.on_bad_row,
+        max_bad_share=config.max_bad_share,
+    )
+    rng = Random(f"split {config.split_seed}")
+    wanted = config.num_validation_rows
+    if held_out is None:
+        if wanted >= len(read.samples):
+            raise ValueError(
+                f"data.num_validation_rows={wanted} are to be held out of data.path={config.path}, "
+                f"which has {len(read.samples)} usable rows, so none would be left to train on; "
+                f"type e.g. data.num_validation_rows={len(read.samples) // 10}"
+            )
+        validation, train = _draw(read.samples, wanted, rng)
+    else:
+        if wanted > len(held_out.samples) or not held_out.samples:
+            raise ValueError(
+                f"data.num_validation_rows={wanted}, but data.validation_path="
+                f"{config.validation_path} has {len(held_out.samples)} usable rows; "
+                f"type data.num_validation_rows={len(held_out.samples)}"
+            )
+        # With a source of its own, 0 means all that it has.
+        validation, _ = _draw(held_out.samples, wanted or len(held_out.samples), rng)
+        train = read.samples
+    if not train:
+        raise ValueError(f"data.path={config.path} has no usable row to train on")
+    if config.num_train_rows is not None:
+        train, _ = _draw(train, min(config.num_train_rows, len(train)), rng)
+    return train, {"validation": validation} if validation else {}, report
+
+
+def _draw(samples: list[Sample], num: int, rng: Random) -> tuple[list[Sample], list[Sample]]:
+    """`num` samples drawn at random, and the others; both in their order."""
+    drawn = set(rng.sample(range(len(samples)), num))
+    return (
+        [sample for index, sample in enumerate(samples) if index in drawn],
+        [sample for index, sample in enumerate(samples) if index not in drawn],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    samples: list[Sample]
+    rejections: list[Rejection]
+    num_rows: int
+
+
+def _find_sources(
+    paths: Any, *, key: str, split: str, config: FilesConfig
+) -> list[Path | HubDataset]:
+    """The files and hub datasets that a path setting means, each once."""
+    found: dict[Path | HubDataset, None] = {}
+    for path in paths if isinstance(paths, list) else [paths]:
+        files = find_files(path, key=key)
+        found |= dict.fromkeys(files)
+        if not files:
+            found[HubDataset(path, config.subset, split, config.revision)] = None
+    return list(found)
+
+
+def _read_sources(sources: Sequence[Path | HubDataset], *, config: FilesConfig) -> _Read:
+    samples: list[Sample] = []
+    rejections: list[Rejection] = []
+    num_rows = 0
+    for source in sources:
+        rows = read_file(source) if isinstance(source, Path) else read_hub_dataset(source)
+        form, rows = _detect(rows, config=config, source=str(source))
+        first = len(samples)
+        for row in rows:
+            num_rows += 1
+            try:
+                samples.append(read_row(row, form))
+            except BadRow as bad:
+                rejections.append(Rejection(row.file, row.line, bad.reason, str(bad)))
+        log.info("read %s: %d usable rows", source, len(samples) - first)
+    return _Read(samples, rejections, num_rows)
+
+
+def _detect(rows: Iterator[Row], *, config: FilesConfig, source: str) -> tuple[Form, Iterator[Row]]:
+    """The form of a source, by the columns of its first rows; and all its rows again."""
+    probed = list(islice(rows, NUM_PROBED_ROWS))
+    good = [row for row in probed if row.problem is None]
+    if not good:
+        bad = probed[0]
+        raise ValueError(f"{source} has no readable row: line {bad.line}: {bad.problem}")
+    columns = list(dict.fromkeys(chain.from_iterable(row.columns for row in good)))
+    form = detect_form(columns, config=config, source=source)
+    how = "detected" if config.format is None else "as data.format says"
+    log.info("%s has the form %s, %s", source, describe_form(form, columns), how)
+    return form, chain(probed, rows)

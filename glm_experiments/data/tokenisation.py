@@ -1,0 +1,215 @@
+"""Samples of one split -> a table of token ids that fit the context.
+
+Knows a tokenizer object and the prompt formats, neither files nor splits.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from glm_experiments.data import prompts
+from glm_experiments.data.conversations import Conversation, Message, PlainText
+from glm_experiments.data.prompts import Encoded
+from glm_experiments.data.rejections import BadRow
+from glm_experiments.data.token_cache import BadRowNote, TokenTable, join_tables
+
+Sample = Conversation | PlainText
+
+TOO_LONG = "answer longer than the context"
+CHUNK_ROWS = 500
+NUM_ROWS_FOR_PROCESSES = 20_000
+"""So many rows are worth the start of several processes."""
+PROBE = "Hello, 你好！ 12 + 30 = 42\n\t<|user|> [gMASK] é 🙂"
+"""Encoded to tell apart tokenizers that have the same vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenSettings:
+    """What decides the token ids of a sample, beside the tokenizer."""
+
+    prompt_format: str
+    context_length: int
+    train_on: str
+
+
+class TooLong(BadRow):
+    """An answer doesn't fit; `needed_length`: the context length in which it would."""
+
+    def __init__(self, detail: str, needed_length: int) -> None:
+        super().__init__(TOO_LONG, detail)
+        self.needed_length = needed_length
+
+
+def check_tokenizer(tokenizer: Any, settings: TokenSettings) -> None:
+    """Encode a word, so that what is wrong for every row is not reported as one row's fault.
+
+    Raises:
+        ValueError: a tokenizer without the format's tokens, or a context too short for any text.
+    """
+    prompts.encode_prompt(tokenizer, [Message("user", "?")], prompt_format=settings.prompt_format)
+    prompts.encode_answer(tokenizer, "!", prompt_format=settings.prompt_format)
+    prompts.encode_text(tokenizer, "", context_length=settings.context_length)
+
+
+def hash_inputs(fingerprint: str, tokenizer: Any, settings: TokenSettings) -> str:
+    """Hash of all that decides the tables: content, settings, tokenizer, and the encoding code."""
+    facts = {
+        "content": fingerprint,
+        "settings": asdict(settings),
+        "tokenizer": [
+            f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}",
+            sorted(tokenizer.get_vocab().items()),
+            tokenizer.encode(PROBE),
+            prompts.stop_token_ids(tokenizer, prompt_format=settings.prompt_format),
+        ],
+    }
+    digest = blake2b(json.dumps(facts).encode(errors="surrogatepass"), digest_size=16)
+    for file in (__file__, prompts.__file__):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def encode_split(
+    samples: Sequence[Sample], tokenizer: Any, *, settings: TokenSettings, name: str
+) -> TokenTable:
+    """Encode all samples of a split, in several processes where there are many."""
+    starts = range(0, len(samples), CHUNK_ROWS)
+    encode = partial(_encode_rows, samples, tokenizer, settings)
+    with (
+        _mapper(encode, num_rows=len(samples)) as run,
+        tqdm(
+            desc=f"encoding {name}", total=len(samples), unit="row", disable=not sys.stderr.isatty()
+        ) as bar,
+    ):
+        tables = []
+        for table in run(starts):
+            tables.append(table)
+            bar.update(min(CHUNK_ROWS, len(samples) - bar.n))
+    return join_tables([*tables, _build_table([], [], [])])
+
+
+@contextmanager
+def _mapper(encode: Any, *, num_rows: int) -> Iterator[Any]:
+    """A `map` of `encode` over the starts of chunks, in order."""
+    num_processes = min(os.cpu_count() or 1, 16, num_rows // NUM_ROWS_FOR_PROCESSES + 1)
+    # Forked workers have samples and tokenizer without a copy; others would need them pickled.
+    if num_processes == 1 or sys.platform != "linux":
+        yield partial(map, encode)
+        return
+    context = multiprocessing.get_context("fork")
+    with context.Pool(num_processes, initializer=_remember, initargs=(encode,)) as pool:
+        yield partial(pool.imap, _encode_remembered)
+
+
+_remembered: Any = None
+
+
+def _remember(encode: Any) -> None:
+    global _remembered
+    _remembered = encode
+
+
+def _encode_remembered(start: int) -> TokenTable:
+    table: TokenTable = _remembered(start)
+    return table
+
+
+def _encode_rows(
+    samples: Sequence[Sample], tokenizer: Any, settings: TokenSettings, start: int
+) -> TokenTable:
+    """The table of one chunk of rows, from `start`."""
+    encoded: list[Encoded] = []
+    rows: list[int] = []
+    bad_rows: list[BadRowNote] = []
+    num_truncated = num_cut = 0
+    for row in range(start, min(start + CHUNK_ROWS, len(samples))):
+        try:
+            fitted = [
+                prompts.fit_context(each, context_length=settings.context_length)
+                for each in encode_sample(samples[row], tokenizer, settings=settings)
+            ]
+        except BadRow as bad:
+            needed = bad.needed_length if isinstance(bad, TooLong) else 0
+            bad_rows.append(BadRowNote(row, bad.reason, str(bad), needed))
+            continue
+        encoded += [each for each, _ in fitted]
+        rows += [row] * len(fitted)
+        num_truncated += sum(cut > 0 for _, cut in fitted)
+        num_cut += sum(cut for _, cut in fitted)
+    return _build_table(encoded, rows, bad_rows, num_truncated=num_truncated, num_cut=num_cut)
+
+
+def encode_sample(sample: Sample, tokenizer: Any, *, settings: TokenSettings) -> list[Encoded]:
+    """Token ids of a row, whose last answers all fit into the context; their contexts may not.
+
+    Raises:
+        BadRow: an answer that doesn't fit, or a conversation that the prompt format can't express.
+    """
+    if isinstance(sample, PlainText):
+        return prompts.encode_text(tokenizer, sample.text, context_length=settings.context_length)
+    try:
+        encoded = prompts.encode_conversation(
+            tokenizer,
+            sample,
+            prompt_format=settings.prompt_format,
+            train_on=settings.train_on,
+        )
+    except ValueError as error:
+        # The cause is the same without file and line.
+        raise BadRow(
+            f"not expressible in {settings.prompt_format}", str(error.__cause__ or error)
+        ) from error
+    for each in encoded:
+        answer_length = len(each.input_ids) - find_last_answer(each.is_trained)
+        needed_length = answer_length + each.cue_length
+        if needed_length > settings.context_length:
+            raise TooLong(
+                f"{answer_length} tokens and {each.cue_length} of the cue before it, but "
+                f"data.context_length={settings.context_length}",
+                needed_length,
+            )
+    return encoded
+
+
+def find_last_answer(is_trained: Sequence[bool]) -> int:
+    """Where the last answer begins: the last tokens without a gap that are trained."""
+    start = len(is_trained)
+    while start and is_trained[start - 1]:
+        start -= 1
+    return start
+
+
+def _build_table(
+    encoded: Sequence[Encoded],
+    rows: Sequence[int],
+    bad_rows: Sequence[BadRowNote],
+    *,
+    num_truncated: int = 0,
+    num_cut: int = 0,
+) -> TokenTable:
+    input_ids, is_trained = array("i"), array("b")
+    for each in encoded:
+        input_ids.extend(each.input_ids)
+        is_trained.extend(each.is_trained)
+    lengths = [len(each.input_ids) for each in encoded]
+    return TokenTable(
+        input_ids=np.array(input_ids, np.int32),
+        is_trained=np.array(is_trained, np.bool_),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        rows=np.array(rows, np.int64),
+        num_truncated=num_truncated,
+        num_cut=num_cut,
+        bad_rows=tuple(bad_rows),
+    )
