@@ -33,6 +33,7 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _DOWNLOAD_AGAIN = "download the file again"
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file, or a ValueError that names the file."""
+    _check_is_content(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -152,6 +154,7 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
 
 def _open_file(file: Path) -> Any:
     """A `safe_open` object, or for torch's files a dict of mapped tensors."""
+    _check_is_content(file)
     if file.suffix == ".safetensors":
         try:
             return safe_open(file, framework="pt")
@@ -162,11 +165,27 @@ def _open_file(file: Path) -> Any:
     return _open_torch_file(file)
 
 
+def _check_is_content(file: Path) -> None:
+    with file.open("rb") as opened:
+        start = opened.read(len(_LFS_POINTER))
+    if not start:
+        raise ValueError(f"{file} is empty; {_DOWNLOAD_AGAIN}")
+    if start == _LFS_POINTER:
+        raise ValueError(
+            f"{file} is a Git LFS pointer, not the file itself; run `git lfs pull` in "
+            f"{file.parent}, or {_DOWNLOAD_AGAIN}"
+        )
+
+
 def _open_torch_file(file: Path) -> dict[str, torch.Tensor]:
     if not zipfile.is_zipfile(file):
+        with file.open("rb") as opened:
+            if opened.read(2) == b"PK":
+                raise ValueError(f"{file} is truncated; {_DOWNLOAD_AGAIN}")
         raise ValueError(
-            f"{file} is truncated, or was not written by torch.save of torch 1.6 or later; "
-            f"{_DOWNLOAD_AGAIN}, or convert it to safetensors where it came from"
+            f"{file} is no zip file as torch.save writes them since torch 1.6; older files and "
+            "plain pickles could run code while loading and are refused: convert it to safetensors "
+            "(safetensors.torch.save_file) where you trust it, or use a revision that has them"
         )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

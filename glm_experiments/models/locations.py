@@ -15,9 +15,9 @@ def find_model_folder(
 ) -> Path:
     """Return the local folder with a model's files, fetching them from the hub where needed.
 
-    `patterns` are groups of file patterns; for a hub id the groups are fetched in turn until one
-    matches a file, so that weights stored in two formats are fetched once. `revision` counts for
-    hub ids only.
+    `patterns` are groups of file patterns; for a hub id the groups are fetched in turn until the
+    first pattern of one matches a file, so that weights stored in two formats are fetched once.
+    `revision` counts for hub ids only.
 
     Raises:
         ValueError: no such folder, shipped model, hub id or revision.
@@ -68,7 +68,7 @@ def _fetch(hub_id: str, *, revision: str | None, patterns: Sequence[Sequence[str
     try:
         for group in patterns:
             folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(group)))
-            if any(next(folder.glob(pattern), None) for pattern in group):
+            if next(folder.glob(group[0]), None):
                 break
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ValueError(

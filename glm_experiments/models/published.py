@@ -5,6 +5,7 @@ Knows the published keys and tensor names of these three (one layout) and nothin
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ _ONLY_VALUE = {
 def build_config(settings: Mapping[str, Any], *, name: str) -> GlmConfig:
     """The native config for a published `config.json`.
 
-    `name` is the model's path: with `_name_or_path` the only thing that tells ChatGLM2's long
-    variant from ChatGLM3's, whose settings are alike and whose code is not (see `_rotary`).
+    `name` is the model's path: with `_name_or_path` the only thing that tells ChatGLM2-6B-32K
+    from ChatGLM3's long variants, whose settings are alike and whose code is not (see `_rotary`).
 
     Raises:
         ValueError: a setting that the native module does not have.
@@ -90,12 +91,13 @@ def build_config(settings: Mapping[str, Any], *, name: str) -> GlmConfig:
 def _rotary(settings: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """`rope_ratio` of the long-context variants, as the published `RotaryEmbedding` uses it.
 
-    ChatGLM3 and GLM-4 multiply the base by it; ChatGLM2-6B-32K divides the positions by it.
+    ChatGLM3 and GLM-4 multiply the base by it; ChatGLM2-6B-32K, the only version 2 that has one,
+    divides the positions by it.
     """
     ratio = float(settings.get("rope_ratio") or 1)
     rotary = {"rope_type": "default", "rope_theta": ROTARY_BASE, "partial_rotary_factor": 0.5}
-    is_version_2 = "chatglm2" in f"{settings.get('_name_or_path', '')} {name}".lower()
-    if is_version_2 and ratio != 1:
+    names = (str(settings.get("_name_or_path")), Path(name).name)
+    if ratio != 1 and any("chatglm2-6b-32k" in name.lower() for name in names):
         return rotary | {"rope_type": "linear", "factor": ratio}
     return rotary | {"rope_theta": ROTARY_BASE * ratio}
 
@@ -128,7 +130,7 @@ def build_converter(config: GlmConfig) -> Converter:
         if tensor.shape[0] != sum(rows):
             # Unsplit, so that the check of shapes reports it by name.
             return [(f"{prefix}.self_attn.q_proj.{fused[1]}", tensor)]
-        parts = zip("qkv", tensor.split(rows), strict=True)
+        parts = zip("qkv", torch.split(tensor, rows), strict=True)
         return [
             (f"{prefix}.self_attn.{part}_proj.{fused[1]}", part_rows) for part, part_rows in parts
         ]

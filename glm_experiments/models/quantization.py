@@ -36,7 +36,7 @@ def dequantize_weight(
     quotients = unpack_int4(weight) if bits == 4 else weight
     if method == "cpm_kernels":
         return _scale_rows_with_cpm_kernels(quotients, scale).to(dtype)
-    return (quotients.float() * scale.float().unsqueeze(-1)).to(dtype)
+    return quotients.float().mul_(scale.float().unsqueeze(-1)).to(dtype)
 
 
 def check_cpm_kernels(device: torch.device) -> None:
