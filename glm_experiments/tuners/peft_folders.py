@@ -25,6 +25,8 @@ _PUBLISHED = "transformer.encoder.layers."
 _FUSED = re.compile(r"layers\.(\d+)\.attention\.query_key_value\.lora_([AB])(?:\.default)?\.weight")
 # What the early scripts trained with; their file holds no settings.
 _BARE_ALPHA = 32
+# Number of blocks -> the thirds of the fused output that they are for.
+_PLACES = {2: (0, 2), 3: (0, 1, 2)}
 
 
 def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
@@ -92,24 +94,25 @@ def load_bare_file(model: PreTrainedModel, file: Path) -> dict[str, Any]:
     found = {
         match.groups(): value for name, value in stored.items() if (match := _FUSED.search(name))
     }
-    if not found or len(found) != len(stored):
+    blocks = {
+        found[layer, "A"].shape[0] // tensor.shape[1]
+        for (layer, letter), tensor in found.items()
+        if letter == "B" and tensor.ndim == 3
+    }
+    if not found or len(found) != len(stored) or len(blocks) > 1 or not blocks <= _PLACES.keys():
         raise ValueError(
             f"{file} is no bare state dict of LoRA on ChatGLM-6B's query_key_value; give the "
             "folder of an adapter"
         )
-    stem = next(
-        name.partition(".0.")[0]
-        for name, _ in model.named_modules()
-        if name.endswith(".0.attention.query_key_value")
-    )
-    state, rank, num_blocks = {}, 0, 1
+    state, rank, num_blocks = {}, 0, next(iter(blocks), 1)
     for (layer, letter), tensor in found.items():
         if letter == "B" and tensor.ndim == 3:
-            num_blocks = found[layer, "A"].shape[0] // tensor.shape[1]
             tensor = widen(tensor[..., 0], num_blocks=num_blocks)
         if letter == "A":
             rank = tensor.shape[0]
-        state[f"{stem}.{layer}.attention.query_key_value.lora_{letter}.default.weight"] = tensor
+        state[
+            f"transformer.layers.{layer}.attention.query_key_value.lora_{letter}.default.weight"
+        ] = tensor
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
@@ -122,9 +125,8 @@ def load_bare_file(model: PreTrainedModel, file: Path) -> dict[str, Any]:
 def widen(blocks: torch.Tensor, *, num_blocks: int) -> torch.Tensor:
     """(blocks * out / 3, r) of adapted thirds -> (out, blocks * r), zero elsewhere."""
     third, rank = blocks.shape[0] // num_blocks, blocks.shape[1]
-    places = {2: (0, 2), 3: (0, 1, 2)}[num_blocks]
     wide = blocks.new_zeros(3 * third, num_blocks * rank)
-    for index, place in enumerate(places):
+    for index, place in enumerate(_PLACES[num_blocks]):
         rows = slice(place * third, (place + 1) * third)
         wide[rows, index * rank : (index + 1) * rank] = blocks[index * third : (index + 1) * third]
     return wide

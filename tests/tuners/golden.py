@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from glm_experiments.models import load_model
 from tests.shared_data import SHARED
 
-FAMILIES = ("chatglm2", "chatglm3")
+FAMILIES = ("chatglm", "chatglm2", "chatglm3")
 CASES = ("prefix", "prefix_proj")
 NUM_VIRTUAL_TOKENS = 4
 

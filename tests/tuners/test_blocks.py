@@ -10,6 +10,7 @@ from glm_experiments.tuners import (
 )
 from tests.tuners.tiny_models import (
     build_batch,
+    build_chatglm,
     build_glm,
     freeze_config,
     full_config,
@@ -71,3 +72,14 @@ def test_full_replaces_any_base_of_its_shape(tmp_path):
     loaded = load_adapter(build_glm(seed=7), tmp_path)
     batch = build_batch()
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_a_tied_head_stays_tied(tmp_path):
+    model = apply_tuner(build_chatglm(dtype=torch.bfloat16), full_config())
+    train_steps(model)
+    assert model.lm_head.weight is model.transformer.word_embeddings.weight
+    save_adapter(model, tmp_path, prompt_format="chatglm", base="some/base")
+    merged = merge_adapter(load_adapter(build_chatglm(dtype=torch.bfloat16), tmp_path))
+    assert merged.lm_head.weight is merged.transformer.word_embeddings.weight
+    expected = merge_adapter(model)(**build_batch()).logits
+    assert torch.equal(merged(**build_batch()).logits, expected)

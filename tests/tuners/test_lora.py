@@ -12,7 +12,14 @@ from glm_experiments.tuners import (
     save_adapter,
     trainable_parameters,
 )
-from tests.tuners.tiny_models import build_batch, build_glm, lora_config, moved, train_steps
+from tests.tuners.tiny_models import (
+    build_batch,
+    build_chatglm,
+    build_glm,
+    lora_config,
+    moved,
+    train_steps,
+)
 
 
 def test_exactly_the_adapters_move():
@@ -126,3 +133,19 @@ def test_gradient_checkpointing_changes_nothing():
 def test_a_tuned_model_is_not_tuned_twice():
     with pytest.raises(ValueError, match="already carries a lora adapter"):
         apply_tuner(apply_tuner(build_glm(), lora_config()), lora_config())
+
+
+def test_version_1_has_adapters_on_its_fused_module(tmp_path):
+    model = apply_tuner(build_chatglm(), lora_config(target_modules=["query_key_value"]))
+    names = {
+        f"transformer.layers.{layer}.attention.query_key_value.lora_{letter}.default.weight"
+        for layer in range(3)
+        for letter in "AB"
+    }
+    assert moved(model, train_steps(model)) == names
+    save_adapter(model, tmp_path, prompt_format="chatglm", base="some/base")
+    expected = model(**build_batch()).logits
+    loaded = load_adapter(build_chatglm(), tmp_path)
+    assert torch.equal(loaded(**build_batch()).logits, expected)
+    merged = merge_adapter(loaded)(**build_batch()).logits
+    torch.testing.assert_close(merged, expected, rtol=1e-3, atol=1e-3)

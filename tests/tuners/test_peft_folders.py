@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from glm_experiments.tuners import load_adapter, merge_adapter, trainable_parameters
-from tests.tuners.tiny_models import build_batch, build_glm
+from tests.tuners.tiny_models import build_batch, build_chatglm, build_glm
 
 
 def write_peft_folder(folder, **changes):
@@ -116,3 +116,38 @@ def test_an_adapter_on_the_published_fused_modules(tmp_path):
         rtol=1e-3,
         atol=1e-4,
     )
+
+
+@pytest.mark.parametrize("places", [(0, 2), (0, 1, 2)], ids=["q and v", "q, k and v"])
+def test_a_bare_file_of_an_early_script(tmp_path, places):
+    """Thirds of the fused output with a rank of 4 each, a grouped convolution over them."""
+    generator = torch.Generator().manual_seed(2)
+    expected_model, stored = build_chatglm(), {}
+    for index, layer in enumerate(expected_model.transformer.layers):
+        fused = layer.attention.query_key_value
+        a = torch.randn(4 * len(places), 32, generator=generator)
+        b = torch.randn(32 * len(places), 4, 1, generator=generator)
+        stem = f"base_model.model.transformer.layers.{index}.attention.query_key_value"
+        stored |= {f"{stem}.lora_A.weight": a, f"{stem}.lora_B.weight": b}
+        states = torch.randn(5, 32, generator=generator)
+        grouped = torch.nn.functional.conv1d((states @ a.T).T[None], b, groups=len(places))[0].T
+        delta = torch.zeros(96, 32)
+        for block, place in enumerate(places):
+            part = b[block * 32 : block * 32 + 32, :, 0] @ a[block * 4 : block * 4 + 4]
+            delta[place * 32 : place * 32 + 32] = part
+            torch.testing.assert_close(states @ part.T, grouped[:, block * 32 : block * 32 + 32])
+        fused.weight.data += 32 / 4 * delta
+    torch.save(stored, tmp_path / "chatglm-lora.pt")
+    model = load_adapter(build_chatglm(), tmp_path / "chatglm-lora.pt")
+    batch = build_batch()
+    torch.testing.assert_close(
+        model(**batch).logits, expected_model(**batch).logits, rtol=1e-3, atol=1e-3
+    )
+    with pytest.raises(ValueError, match="no place for"):
+        load_adapter(build_glm(), tmp_path / "chatglm-lora.pt")
+
+
+def test_another_bare_file_is_refused(tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="no bare state dict of LoRA"):
+        load_adapter(build_chatglm(), tmp_path / "model.pt")

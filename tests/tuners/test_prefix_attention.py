@@ -17,16 +17,31 @@ from glm_experiments.tuners import (
     save_adapter,
     trainable_parameters,
 )
-from tests.tuners.tiny_models import build_batch, build_glm, moved, p_tuning_config, train_steps
+from tests.tuners.tiny_models import (
+    build_batch,
+    build_chatglm,
+    build_glm,
+    moved,
+    p_tuning_config,
+    train_steps,
+)
 
 variants = pytest.mark.parametrize("projection", [False, True], ids=["prefix", "projected"])
 implementations = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 
 
+families = pytest.mark.parametrize("build", [build_glm, build_chatglm], ids=["glm", "chatglm"])
+
+
 def build_tuned(
-    *, projection: bool = False, implementation: str = "sdpa", dropout: float = 0.0, **changes: Any
+    *,
+    projection: bool = False,
+    implementation: str = "sdpa",
+    dropout: float = 0.0,
+    build: Any = build_glm,
+    **changes: Any,
 ) -> Any:
-    model = build_glm(attn_implementation=implementation, **changes)
+    model = build(attn_implementation=implementation, **changes)
     config = p_tuning_config(prefix_projection=projection, prefix_dropout=dropout)
     return apply_tuner(model, config)
 
@@ -87,28 +102,32 @@ def test_a_prefix_is_not_merged():
         merge_adapter(build_tuned())
 
 
+PROMPTS = [torch.tensor([7, 8, 9, 10, 11, 60, 61]), torch.tensor([20, 21, 60, 61])]
+
+
+@families
 @implementations
 @variants
-def test_packed_samples_are_as_if_alone(projection, implementation):
-    model = build_tuned(projection=projection, implementation=implementation)
-    first, second = build_batch()["input_ids"][0, :6], build_batch()["input_ids"][1, :4]
+def test_packed_samples_are_as_if_alone(projection, implementation, build):
+    model = build_tuned(projection=projection, implementation=implementation, build=build)
+    samples = [torch.cat([prompt, torch.tensor([30, 31, 32])]) for prompt in PROMPTS]
     packed = model(
-        input_ids=torch.cat([first, second])[None],
-        position_ids=torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3]]),
+        input_ids=torch.cat(samples)[None],
+        position_ids=torch.cat([torch.arange(len(each)) for each in samples])[None],
         use_cache=False,
     ).logits[0]
-    alone = [model(input_ids=each[None], use_cache=False).logits[0] for each in (first, second)]
+    alone = [model(input_ids=each[None], use_cache=False).logits[0] for each in samples]
     torch.testing.assert_close(packed, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
+@families
 @implementations
 @variants
-def test_left_padded_generation_is_as_if_alone(projection, implementation):
-    model = build_tuned(projection=projection, implementation=implementation)
-    prompts = [build_batch()["input_ids"][0, :7], build_batch()["input_ids"][1, :4]]
+def test_left_padded_generation_is_as_if_alone(projection, implementation, build):
+    model = build_tuned(projection=projection, implementation=implementation, build=build)
     settings = {"do_sample": False, "max_new_tokens": 8, "eos_token_id": 1}
-    alone = [model.generate(each[None], **settings)[0, len(each) :] for each in prompts]
-    padded = torch.stack([prompts[0], torch.cat([torch.zeros(3, dtype=torch.int64), prompts[1]])])
+    alone = [model.generate(each[None], **settings)[0, len(each) :] for each in PROMPTS]
+    padded = torch.stack([PROMPTS[0], torch.nn.functional.pad(PROMPTS[1], (3, 0))])
     mask = torch.tensor([[1] * 7, [0] * 3 + [1] * 4])
     together = model.generate(padded, attention_mask=mask, **settings)[:, 7:]
     assert together.tolist() == [each.tolist() for each in alone]
@@ -246,21 +265,18 @@ def test_an_attention_without_a_form_for_prefixes_is_refused():
 
 
 @pytest.mark.slow  # compiles C++
+@families
 @variants
-def test_flex_attention_gives_the_same(projection):
-    expected = build_tuned(projection=projection)
-    model = build_tuned(projection=projection, implementation="flex_attention")
-    batch = {
-        "input_ids": build_batch()["input_ids"],
-        "position_ids": torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3]]).expand(2, -1),
-        "use_cache": False,
-    }
+def test_flex_attention_gives_the_same(projection, build):
+    expected = build_tuned(projection=projection, build=build)
+    model = build_tuned(projection=projection, implementation="flex_attention", build=build)
+    samples = torch.cat(PROMPTS)[None].expand(2, -1)
+    positions = torch.cat([torch.arange(len(each)) for each in PROMPTS])[None].expand(2, -1)
+    batch = {"input_ids": samples, "position_ids": positions, "use_cache": False}
     with torch.no_grad():
         torch.testing.assert_close(
             model(**batch).logits, expected(**batch).logits, rtol=1e-4, atol=1e-5
         )
-        prompt = batch["input_ids"][:1]
         settings = {"do_sample": False, "max_new_tokens": 4, "eos_token_id": 1}
-        assert torch.equal(
-            model.generate(prompt, **settings), expected.generate(prompt, **settings)
-        )
+        generated = [each.generate(PROMPTS[0][None], **settings) for each in (model, expected)]
+    assert torch.equal(*generated)

@@ -12,6 +12,8 @@ from glm_experiments.config import (
     PTuningV2Config,
     TrainableDtype,
 )
+from glm_experiments.models.chatglm.config import ChatGLMConfig
+from glm_experiments.models.chatglm.modeling import ChatGLMForCausalLM
 
 
 def build_glm(*, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
@@ -31,6 +33,36 @@ def build_glm(*, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: A
     model: PreTrainedModel = GlmForCausalLM(GlmConfig(**{**settings, **changes})).eval()
     model.name_or_path = f"glm-of-seed-{seed}"
     return model.to(dtype)
+
+
+def build_chatglm(*, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
+    """Version 1; its context ends with 60 61, [gMASK] and <sop>."""
+    torch.manual_seed(seed)
+    settings = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "mask_token_id": 59,
+        "gmask_token_id": 60,
+        "bos_token_id": 61,
+        "eos_token_id": 62,
+        "pad_token_id": 3,
+    }
+    implementation = changes.pop("attn_implementation", "sdpa")
+    config = ChatGLMConfig(**{**settings, **changes})
+    config._attn_implementation = implementation
+    model = ChatGLMForCausalLM(config).eval()
+    # Weights this small would leave the tied head to repeat its input.
+    model.transformer.layers.apply(enlarge)
+    model.name_or_path = f"chatglm-of-seed-{seed}"
+    return model.to(dtype)
+
+
+def enlarge(module: torch.nn.Module) -> None:
+    if isinstance(module, torch.nn.Linear):
+        module.weight.data *= 20
 
 
 def lora_config(**changes: Any) -> LoraConfig:
