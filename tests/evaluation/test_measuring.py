@@ -13,11 +13,13 @@ from transformers import GlmForCausalLM
 
 from glm_experiments.config import EvaluationConfig, PromptFormat
 from glm_experiments.data.conversations import Message
+from glm_experiments.data.encoding import Question, ValidationSet
 from glm_experiments.data.prompts import encode_answer, encode_prompt
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss, measuring
 from glm_experiments.evaluation.report import render_comparison, write_predictions
+from glm_experiments.models.loss import apply_label_only_loss
 
-from .tiny import Question, ValidationSet, build_model, build_tokenizer, collate
+from .tiny import build_model, build_tokenizer, collate
 
 FORM = PromptFormat.alpaca
 ROWS = [
@@ -55,7 +57,7 @@ def run(model: GlmForCausalLM, config: EvaluationConfig = CONFIG) -> Evaluation:
     return evaluate(
         model,
         tokenizer,
-        VALIDATION,  # type: ignore[arg-type]
+        VALIDATION,
         config=config,
         prompt_format=FORM,
         collate=collate,
@@ -90,7 +92,7 @@ def test_an_evaluation_shows_what_was_learned(learned: GlmForCausalLM, tmp_path:
     file = tmp_path / "predictions.jsonl"
     write_predictions(
         file, {"validation": VALIDATION}, {"validation": before}, {"validation": after}
-    )  # type: ignore[dict-item]
+    )
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert rows[2] == {
         "set": "validation",
@@ -118,7 +120,7 @@ def test_only_as_many_questions_as_asked_for_are_answered(
     assert after.answers == ["2", "5"]
     assert after.metrics == {"exact_match": 100}
     file = tmp_path / "predictions.jsonl"
-    write_predictions(file, {"validation": VALIDATION}, {}, {"validation": after})  # type: ignore[dict-item]
+    write_predictions(file, {"validation": VALIDATION}, {}, {"validation": after})
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert [(row["answer_before"], row["answer_after"]) for row in rows] == [
         (None, "2"),
@@ -128,14 +130,17 @@ def test_only_as_many_questions_as_asked_for_are_answered(
 
 def test_plain_text_has_a_perplexity_only(learned: GlmForCausalLM) -> None:
     text = ValidationSet(VALIDATION.samples, [])
-    result = evaluate(learned, tokenizer, text, config=CONFIG, prompt_format=FORM, collate=collate)  # type: ignore[arg-type]
+    result = evaluate(learned, tokenizer, text, config=CONFIG, prompt_format=FORM, collate=collate)
     assert set(result.metrics) == {"perplexity"}
     assert result.answers == []
     assert result.per_kind == {}
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
-def test_every_token_counts_the_same_in_uneven_batches(batch_size: int) -> None:
+@pytest.mark.parametrize("is_label_only", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_every_token_counts_the_same_in_uneven_batches(
+    batch_size: int, is_label_only: bool
+) -> None:
     model = build_model().train()
     losses = []
     for sample in VALIDATION.samples:
@@ -145,6 +150,8 @@ def test_every_token_counts_the_same_in_uneven_batches(batch_size: int) -> None:
         for place, label in enumerate(sample["labels"][1:]):
             if label != -100:
                 losses.append(-float(logits[place].log_softmax(-1)[label]))
+    if is_label_only:
+        apply_label_only_loss(model)
     loss = measure_loss(model, samples=VALIDATION.samples, collate=collate, batch_size=batch_size)
     assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert model.training

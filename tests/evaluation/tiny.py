@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GlmConfig, GlmForCausalLM, PreTrainedTokenizerFast
 
+from glm_experiments.data.collation import Collator
+
 CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n"]
 PAD, END = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    prompt_ids: list[int]
-    question: str
-    reference: str
-    kind: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationSet:
-    samples: list[dict[str, list[int]]]
-    questions: list[Question]
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -51,11 +36,4 @@ def build_model(seed: int = 0) -> GlmForCausalLM:
     return GlmForCausalLM(config)
 
 
-def collate(samples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Padded on the right, as the training's batches."""
-    longest = max(len(sample["input_ids"]) for sample in samples)
-    filler: dict[str, Any] = {"input_ids": PAD, "labels": -100}
-    return {
-        name: torch.tensor([s[name] + [value] * (longest - len(s[name])) for s in samples])
-        for name, value in filler.items()
-    }
+collate = Collator(PAD)
