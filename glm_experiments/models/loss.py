@@ -28,7 +28,7 @@ def apply_label_only_loss(model: PreTrainedModel) -> PreTrainedModel:
     """
     cls = type(model)
     if not issubclass(cls, LabelOnlyLoss):
-        model.__class__ = _build_class(cls)
+        model.__class__ = _build_class(cls)  # type: ignore[arg-type]
         if "_old_forward" in model.__dict__:  # accelerate's hooks keep the method that they wrap
             model._old_forward = types.MethodType(type(model).forward, model)  # type: ignore[assignment]
     return model

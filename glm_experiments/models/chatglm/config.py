@@ -1,4 +1,7 @@
-"""The configuration of ChatGLM-6B, version 1, under transformers' common names and the published."""
+"""The configuration of ChatGLM-6B, version 1, by transformers' names and by the published ones."""
+
+# transformers is typed in parts: its decorators, hooks and class variables are not.
+# mypy: disable-error-code="no-untyped-call"
 
 from typing import Any, ClassVar
 
@@ -59,6 +62,7 @@ class ChatGLMConfig(PreTrainedConfig):
                 "position_encoding_2d=false: the model has two axes of positions; take "
                 "config.json from the published ChatGLM-6B"
             )
+        kwargs.pop("auto_map", None)  # the published code, which is not used
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)

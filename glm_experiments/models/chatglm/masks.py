@@ -88,7 +88,7 @@ def _build_rule(
         is_context = is_context.gather(1, inside) & (new < length)
 
     def sees(
-        row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+        row: torch.Tensor, _: torch.Tensor, query: torch.Tensor, key: torch.Tensor
     ) -> torch.Tensor:
         seen = (key <= query + num_past) | is_context[row, key]
         seen = seen & (query_sequence[row, query] == key_sequence[row, key])

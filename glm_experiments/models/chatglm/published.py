@@ -1,6 +1,6 @@
 """ChatGLM-6B as published, for `ChatGLMForCausalLM`, whose tensors have the published names.
 
-Knows the published keys and nothing of files.
+Knows the published keys and nothing of files. The arguments are those of the later layouts' module.
 """
 
 import re
@@ -29,7 +29,7 @@ _KEPT = (
 )
 
 
-def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:
+def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:  # noqa: ARG001
     """The native config for a published `config.json`, or one that a native model wrote.
 
     The first release does not name the tokens before `<sop>`, which lie as far from `<eop>` as
@@ -51,7 +51,7 @@ def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:
     return ChatGLMConfig(**kept, **(special | named), architectures=["ChatGLMForCausalLM"])
 
 
-def build_converter(config: ChatGLMConfig) -> Converter:
+def build_converter(config: ChatGLMConfig) -> Converter:  # noqa: ARG001
     """Every tensor under its own name, but for the rotary tables."""
 
     def convert(name: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]] | None:
