@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-DeviceMap = dict[str, int | str]
+# Values are torch.device, never "cpu": the libraries read that string as "kept there, computed on
+# the GPU", with weights on meta that cannot be trained.
+DeviceMap = dict[str, torch.device]
 AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -18,7 +20,7 @@ def plan_device_map(
     *,
     dtype: torch.dtype,
 ) -> DeviceMap:
-    """Module name -> device (a CUDA index, or "cpu"), covering every tensor of the model.
+    """Module name -> device, covering every tensor of the model.
 
     None and a single device put everything there (None: the CPU); "auto" and its kin fill the
     visible GPUs; a dict is checked. A tied head is put with the embedding: they are one tensor.
@@ -30,8 +32,8 @@ def plan_device_map(
     if isinstance(device_map, str) and device_map in AUTOMATIC:
         return _plan_automatic(model, device_map, dtype=dtype)
     if not isinstance(device_map, Mapping):
-        return {"": _name_device("cpu" if device_map is None else device_map)}
-    planned = {module: _name_device(device) for module, device in device_map.items()}
+        return {"": _find_device("cpu" if device_map is None else device_map)}
+    planned = {module: _find_device(device) for module, device in device_map.items()}
     modules = {name for name, _ in model.named_modules()}
     if unknown := sorted(module for module in planned if module not in modules):
         raise ValueError(
@@ -55,27 +57,29 @@ def find_device(name: str, device_map: DeviceMap) -> torch.device:
     A module without an entry that holds no stored tensor (a rotary table) goes to the first.
     """
     entry = _find_entry(name, device_map)
-    device = next(iter(device_map.values())) if entry is None else device_map[entry]
-    return torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    return next(iter(device_map.values())) if entry is None else device_map[entry]
 
 
 def named_devices(device_map: DeviceMap) -> list[torch.device]:
     """The different devices of a map, in its order."""
-    return list(dict.fromkeys(find_device(entry, device_map) for entry in device_map))
+    return list(dict.fromkeys(device_map.values()))
 
 
-def check_dtype(dtype: torch.dtype, devices: Iterable[torch.device]) -> None:
-    """Refuse a dtype that one of the devices cannot compute in.
-
-    Raises:
-        ValueError: not a floating-point dtype.
-        RuntimeError: naming dtype, device and what to use instead.
-    """
+def check_dtype(dtype: torch.dtype) -> None:
+    """Refuse with ValueError what is no floating-point dtype of 16 bits or more."""
     if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise ValueError(
             f"a model cannot be loaded in {dtype}; use torch.float16, torch.bfloat16 or "
             "torch.float32 (model.dtype=float16|bfloat16|float32)"
         )
+
+
+def check_devices(devices: Iterable[torch.device], *, dtype: torch.dtype) -> None:
+    """Refuse a dtype that one of the devices cannot compute in.
+
+    Raises:
+        RuntimeError: naming dtype, device and what to use instead.
+    """
     for device in devices:
         capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
         if problem := dtype_problem(dtype, device.type, capability=capability):
@@ -101,7 +105,7 @@ def _plan_automatic(model: Any, strategy: str, *, dtype: torch.dtype) -> DeviceM
     from accelerate.utils import get_balanced_memory, get_max_memory
 
     if not torch.cuda.is_available():
-        return {"": "cpu"}
+        return {"": torch.device("cpu")}
     whole = list(model._no_split_modules or [])
     memory = (
         get_max_memory()
@@ -113,38 +117,38 @@ def _plan_automatic(model: Any, strategy: str, *, dtype: torch.dtype) -> DeviceM
             no_split_module_classes=whole,
         )
     )
-    planned: DeviceMap = dict(
-        infer_auto_device_map(model, max_memory=memory, no_split_module_classes=whole, dtype=dtype)
+    planned = infer_auto_device_map(
+        model, max_memory=memory, no_split_module_classes=whole, dtype=dtype
     )
     if "disk" in planned.values():
         raise RuntimeError(
             f"device_map={strategy}: the model in {dtype} does not fit the memory of the GPUs and "
             "the host; use a smaller dtype, more devices or a smaller model"
         )
-    return planned
+    return {module: _find_device(device) for module, device in planned.items()}
 
 
-def _name_device(device: Any) -> int | str:
-    """A device as the libraries name it in a map: a CUDA index or the name of another device."""
+def _find_device(device: Any) -> torch.device:
+    """A device that this machine has, however it is written; an integer is a CUDA index."""
     try:
-        parsed = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+        found = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"device_map: {device!r} is no device; use cpu, cuda, cuda:0, a CUDA index, or one of "
             f"{', '.join(AUTOMATIC)}"
         ) from error
-    if parsed.type == "cuda":
-        index, count = parsed.index or 0, torch.cuda.device_count()
+    if found.type == "cuda":
+        index, count = found.index or 0, torch.cuda.device_count()
         if index >= count:
             raise RuntimeError(
                 f"device_map: there is no cuda:{index}; this machine shows {count} CUDA device(s)"
             )
-        return index
-    if parsed.type == "mps" and torch.backends.mps.is_available():
-        return "mps"
-    if parsed.type != "cpu":
-        raise ValueError(f"device_map: {device!r} cannot hold a model; use cpu or cuda")
-    return "cpu"
+        return torch.device("cuda", index)
+    if found.type not in ("cpu", "meta", "mps") or (
+        found.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ValueError(f"device_map: {device!r} cannot hold a model here; use cpu or cuda")
+    return torch.device(found.type)
 
 
 def _find_entry(name: str, device_map: Mapping[str, Any]) -> str | None:

@@ -54,7 +54,7 @@ def find_layout(folder: Path, *, name: str) -> Layout:
         raise ValueError(
             f"{file} lacks {error}, which every config.json of its kind has; download it again"
         ) from error
-    except (StrictDataclassError, TypeError) as error:
+    except StrictDataclassError as error:
         raise ValueError(f"{file} has a value of the wrong kind: {error}") from error
     return Layout(config, convert, bits, settings.get("dtype") or settings.get("torch_dtype"))
 
@@ -67,8 +67,7 @@ def _read_settings(
         config = published.build_config(settings, name=name)
         return config, published.build_converter(config)
     if model_type == "chatglm":
-        config_version_1 = published_version_1.build_config(settings, name=name)
-        return config_version_1, published_version_1.build_converter(config_version_1)
+        return published_version_1.build_config(settings), published_version_1.build_converter()
     if isinstance(model_type, str) and model_type.startswith("glm"):
         if model_type in CONFIG_MAPPING:
             config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)

@@ -19,6 +19,7 @@ from glm_experiments.models.checkpoints import (
 )
 from glm_experiments.models.devices import (
     DeviceMap,
+    check_devices,
     check_dtype,
     find_device,
     named_devices,
@@ -60,10 +61,11 @@ def load_model(
     layout = find_layout(folder, name=str(path))
     checkpoint = open_checkpoint(folder)
     dtype = dtype or _stored_dtype(layout, checkpoint)
+    check_dtype(dtype)
     model = _build_on_meta(layout.config, dtype=dtype, attn_implementation=attn_implementation)
     placement = plan_device_map(model, device_map, dtype=dtype)
     devices = named_devices(placement)
-    check_dtype(dtype, devices)
+    check_devices(devices, dtype=dtype)
     if dequantize == "cpm_kernels":
         for device in devices:
             quantization.check_cpm_kernels(device)
@@ -80,7 +82,6 @@ def load_model(
         model.tie_weights()
         _load_generation_config(model, folder)
         _dispatch(model, placement)
-    model.__dict__["hf_device_map"] = dict(placement)
     model.config._name_or_path = model.name_or_path = str(path)
     model.eval()  # type: ignore[no-untyped-call]
     return model
@@ -149,14 +150,14 @@ def _load_generation_config(model: PreTrainedModel, folder: Path) -> None:
 
 def _dispatch(model: PreTrainedModel, placement: DeviceMap) -> None:
     """Let hidden states follow the layers from device to device."""
-    if len(named_devices(placement)) == 1:
-        return
-    from accelerate import dispatch_model
+    devices = named_devices(placement)
+    if len(devices) > 1 and torch.device("meta") not in devices:
+        from accelerate import dispatch_model
 
-    # With a GPU as the main device, accelerate would take "cpu" to mean "kept there, computed on
-    # the GPU" and leave the weights on meta, where they cannot be trained.
-    main = "cpu" if "cpu" in placement.values() else next(iter(placement.values()))
-    dispatch_model(model, device_map=dict(placement), main_device=main)
+        dispatch_model(model, device_map=placement)
+    if len(placement) > 1:
+        # What the Trainer knows a split model by.
+        model.__dict__["hf_device_map"] = dict(placement)
 
 
 def _load_with_library(
