@@ -67,7 +67,8 @@ def _read_settings(
         config = published.build_config(settings, name=name)
         return config, published.build_converter(config)
     if model_type == "chatglm":
-        return published_version_1.build_config(settings), published_version_1.build_converter()
+        version_1 = published_version_1.build_config(settings, name=name)
+        return version_1, published_version_1.build_converter(version_1)
     if isinstance(model_type, str) and model_type.startswith("glm"):
         if model_type in CONFIG_MAPPING:
             config = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
