@@ -15,10 +15,11 @@ import numpy as np
 from filelock import FileLock
 
 from glm_experiments.config import DataConfig, FilesConfig
-from glm_experiments.data.conversations import Conversation, PlainText
+from glm_experiments.data.conversations import PlainText
 from glm_experiments.data.packing import IGNORED, Item, pack
 from glm_experiments.data.prompts import describe_prompt
 from glm_experiments.data.rejections import Rejection, check_rejections
+from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.splits import Splits
 from glm_experiments.data.token_cache import TokenTable, read_tables, write_tables
 from glm_experiments.data.tokenisation import (
@@ -30,8 +31,6 @@ from glm_experiments.data.tokenisation import (
 )
 
 log = logging.getLogger(__name__)
-
-Sample = Conversation | PlainText
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +181,7 @@ def _check_bad_rows(
     report = replace(splits.report, rejections=(*splits.report.rejections, *found))
     needed = max((note.needed_length for _, note in notes), default=0)
     advice = f", or type data.context_length={needed} for the longest answer" if needed else ""
-    if found and not isinstance(config, FilesConfig):
-        raise ValueError(f"{found[0]}{advice}")
-    if found:
-        assert isinstance(config, FilesConfig)
+    if isinstance(config, FilesConfig):
         # Not all rows that were read need have been encoded, so shares are combined, not numbers.
         share_read = len(splits.report.rejections) / splits.report.num_rows
         share_found = len(found) / sum(map(len, rows.values()))
@@ -196,6 +192,10 @@ def _check_bad_rows(
             max_bad_share=config.max_bad_share,
             advice=advice,
         )
+        if report.rejections:
+            log.warning("left out %s", report.describe())
+    elif found:
+        raise ValueError(f"{found[0]}{advice}")
     for name, table in tables.items():
         if not len(table.rows):
             raise ValueError(f"no row of {name} can be used; the first: {found[0]}{advice}")

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from glm_experiments.config import DataConfig, GeneralConfig, IdentityConfig
-from glm_experiments.data.conversations import Conversation, Message, PlainText
+from glm_experiments.data.conversations import Conversation, Message
 from glm_experiments.data.generated import (
     GeneratedQuestion,
     general_questions,
     identity_questions,
 )
+from glm_experiments.data.row_parsing import Sample
 
-Samples = list[Conversation | PlainText]
+Samples = list[Sample]
 
 
 def generate_general(config: GeneralConfig) -> tuple[Samples, dict[str, Samples]]:

@@ -4,7 +4,6 @@ Knows neither file formats nor tokens.
 """
 
 import json
-import logging
 import math
 import os
 from collections import Counter
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glm_experiments.config import OnBadRow
-
-log = logging.getLogger(__name__)
 
 NUM_SHOWN = 3
 """Reasons of which a message quotes a row; all rows stand in the file."""
@@ -53,6 +50,18 @@ class ReadReport:
         """Number of rejected rows by reason, the commonest first."""
         return dict(Counter(rejection.reason for rejection in self.rejections).most_common())
 
+    def describe(self) -> str:
+        """The reasons with their numbers, a row of each of the commonest, and where all stand."""
+        counts = self.count_dropped()
+        firsts = {rejection.reason: rejection for rejection in reversed(self.rejections)}
+        return "\n  ".join(
+            [
+                ", ".join(f"{count} x {reason}" for reason, count in counts.items()),
+                *(str(firsts[reason]) for reason in list(counts)[:NUM_SHOWN]),
+                f"all of them: {self.rejected_file}",
+            ]
+        )
+
 
 def check_rejections(
     report: ReadReport,
@@ -79,23 +88,13 @@ def check_rejections(
             f"{report.rejections[0]}; repair the row{advice}, or type data.on_bad_row=skip to go "
             "on without bad rows"
         )
-    counts = ", ".join(f"{count} x {name}" for name, count in report.count_dropped().items())
-    firsts = {rejection.reason: rejection for rejection in reversed(report.rejections)}
-    shown = "".join(f"\n  {firsts[reason]}" for reason in [*report.count_dropped()][:NUM_SHOWN])
     if bad_share > max_bad_share:
         enough = min(1.0, math.ceil(bad_share * 1000) / 1000)
         raise ValueError(
-            f"{bad_share:.1%} of the rows can't be used ({counts}), more than data.max_bad_share="
-            f"{max_bad_share:g} allows, e.g.{shown}\n  all of them: {report.rejected_file}\n"
+            f"{bad_share:.1%} of the rows can't be used, more than data.max_bad_share="
+            f"{max_bad_share:g} allows: {report.describe()}\n"
             f"Repair them{advice}, or type data.max_bad_share={enough:g}"
         )
-    log.warning(
-        "left out %d rows (%s), all of them in %s, e.g.%s",
-        len(report.rejections),
-        counts,
-        report.rejected_file,
-        shown,
-    )
 
 
 def write_rejections(file: Path, rejections: Sequence[Rejection]) -> None:

@@ -4,31 +4,29 @@ Knows no tokenizer.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from glm_experiments.config import (
     DataConfig,
     FilesConfig,
     GeneralConfig,
     IdentityConfig,
+    OnBadRow,
 )
 from glm_experiments.data.conversations import Conversation
-from glm_experiments.data.forms import Form, Sample, describe_form, detect_form, read_row
+from glm_experiments.data.forms import HISTORY, Form, describe_form, detect_form
 from glm_experiments.data.generated_splits import generate_general, generate_identity
-from glm_experiments.data.reading import (
-    HubDataset,
-    Row,
-    find_files,
-    read_file,
-    read_hub_dataset,
-)
+from glm_experiments.data.reading import read_file
 from glm_experiments.data.rejections import BadRow, ReadReport, Rejection, check_rejections
+from glm_experiments.data.row_parsing import Sample, read_row
+from glm_experiments.data.rows import Row
+from glm_experiments.data.sources import HubDataset, find_sources, read_hub_dataset
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +92,12 @@ def fingerprint_samples(splits: Iterable[Sequence[Sample]]) -> str:
 def _load_files(
     config: FilesConfig, rejected_file: Path
 ) -> tuple[list[Sample], dict[str, list[Sample]], ReadReport]:
-    sources = _find_sources(config.path, key="path", split=config.split, config=config)
+    sources = find_sources(config.path, key="path", split=config.split, config=config)
     read = _read_sources(sources, config=config)
     num_rows, rejections = read.num_rows, read.rejections
     held_out = None
     if config.validation_path is not None:
-        others = _find_sources(
+        others = find_sources(
             config.validation_path,
             key="validation_path",
             split=config.validation_split,
@@ -116,6 +114,8 @@ def _load_files(
         on_bad_row=config.on_bad_row,
         max_bad_share=config.max_bad_share,
     )
+    if not read.samples:
+        raise ValueError(f"data.path={config.path} has no usable row: {report.describe()}")
     rng = Random(f"split {config.split_seed}")
     wanted = config.num_validation_rows
     if held_out is None:
@@ -136,8 +136,6 @@ def _load_files(
         # With a source of its own, 0 means all that it has.
         validation, _ = _draw(held_out.samples, wanted or len(held_out.samples), rng)
         train = read.samples
-    if not train:
-        raise ValueError(f"data.path={config.path} has no usable row to train on")
     if config.num_train_rows is not None:
         train, _ = _draw(train, min(config.num_train_rows, len(train)), rng)
     return train, {"validation": validation} if validation else {}, report
@@ -159,19 +157,6 @@ class _Read:
     num_rows: int
 
 
-def _find_sources(
-    paths: Any, *, key: str, split: str, config: FilesConfig
-) -> list[Path | HubDataset]:
-    """The files and hub datasets that a path setting means, each once."""
-    found: dict[Path | HubDataset, None] = {}
-    for path in paths if isinstance(paths, list) else [paths]:
-        files = find_files(path, key=key)
-        found |= dict.fromkeys(files)
-        if not files:
-            found[HubDataset(path, config.subset, split, config.revision)] = None
-    return list(found)
-
-
 def _read_sources(sources: Sequence[Path | HubDataset], *, config: FilesConfig) -> _Read:
     samples: list[Sample] = []
     rejections: list[Rejection] = []
@@ -186,6 +171,8 @@ def _read_sources(sources: Sequence[Path | HubDataset], *, config: FilesConfig) 
                 samples.append(read_row(row, form))
             except BadRow as bad:
                 rejections.append(Rejection(row.file, row.line, bad.reason, str(bad)))
+                if config.on_bad_row is OnBadRow.error:
+                    break
         log.info("read %s: %d usable rows", source, len(samples) - first)
     return _Read(samples, rejections, num_rows)
 
@@ -197,7 +184,10 @@ def _detect(rows: Iterator[Row], *, config: FilesConfig, source: str) -> tuple[F
     if not good:
         bad = probed[0]
         raise ValueError(f"{source} has no readable row: line {bad.line}: {bad.problem}")
-    columns = list(dict.fromkeys(chain.from_iterable(row.columns for row in good)))
+    counts = Counter(chain.from_iterable(row.columns for row in good))
+    # What only few rows have is their fault, unless the user names it.
+    named = (config.prompt_column, config.response_column, config.history_column, HISTORY)
+    columns = [name for name, num in counts.items() if 2 * num >= len(good) or name in named]
     form = detect_form(columns, config=config, source=source)
     how = "detected" if config.format is None else "as data.format says"
     log.info("%s has the form %s, %s", source, describe_form(form, columns), how)

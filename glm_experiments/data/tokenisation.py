@@ -6,6 +6,7 @@ Knows a tokenizer object and the prompt formats, neither files nor splits.
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from glm_experiments.data import prompts
-from glm_experiments.data.conversations import Conversation, Message, PlainText
+from glm_experiments.data.conversations import Message, PlainText
 from glm_experiments.data.prompts import Encoded
 from glm_experiments.data.rejections import BadRow
+from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.token_cache import BadRowNote, TokenTable, join_tables
-
-Sample = Conversation | PlainText
 
 TOO_LONG = "answer longer than the context"
 CHUNK_ROWS = 500
@@ -117,6 +117,9 @@ _remembered: Any = None
 
 
 def _remember(encode: Any) -> None:
+    # The parent's answer to a signal isn't the workers'; the parent ends them itself.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _remembered
     _remembered = encode
 
