@@ -106,7 +106,7 @@ def load_adapter(model: PreTrainedModel, path: str | Path) -> PreTrainedModel:
         ValueError: for what is no adapter, or another base than the adapter's.
     """
     check_plain(model)
-    path = Path(path)
+    path = Path(path).expanduser()
     base = describe_base(model)
     if (path / DESCRIPTION).is_file():
         tuner = load_own(model, path)
