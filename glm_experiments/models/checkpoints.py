@@ -113,9 +113,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _read_indexed(index: Path) -> dict[str, StoredTensor]:
     weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{index} has no weight_map; {_DOWNLOAD_AGAIN}")
-    shards = sorted(set(weight_map.values()))
+    shards = sorted(set(weight_map.values()), key=str) if isinstance(weight_map, dict) else []
+    if not shards or not all(isinstance(shard, str) for shard in shards):
+        raise ValueError(f"{index} has no weight_map from tensors to files; {_DOWNLOAD_AGAIN}")
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
         raise ValueError(
             f"{index.parent} lacks {', '.join(missing)} ({len(missing)} of {len(shards)} weight "

@@ -79,7 +79,8 @@ def plan_targets(
     _check_generation(expected, checkpoint, convert)
     plan: dict[str, list[str]] = {}
     left_over: list[str] = []
-    for name, stored in checkpoint.tensors.items():
+    for name in checkpoint.names():
+        stored = checkpoint.tensors[name]
         if name.endswith(SCALE_SUFFIX) and name.removesuffix(SCALE_SUFFIX) in checkpoint.tensors:
             continue
         scale = checkpoint.tensors.get(name + SCALE_SUFFIX)
