@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel, initialization
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -215,7 +214,9 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         assert outputs.last_hidden_state is not None
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        kept = logits_to_keep
+        rows = slice(-kept, None) if isinstance(kept, int) else kept
+        logits = self.lm_head(outputs.last_hidden_state[:, rows])
         loss = None
         if labels is not None:
             loss = self.loss_function(
@@ -242,8 +243,17 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
             return continue_positions(cache.chatglm_origin, begin=0, length=mask.shape[-1])
         return self.transformer.build_positions(tokens, mask)
 
+    def _expand_inputs_for_generation(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        # transformers takes the first of three axes for something else than the batch.
+        position_ids = kwargs.pop("position_ids", None)
+        expand_size = kwargs.get("expand_size", 1)
+        input_ids, expanded = super()._expand_inputs_for_generation(**kwargs)
+        if position_ids is not None:
+            expanded["position_ids"] = position_ids.repeat_interleave(expand_size, dim=0)
+        return input_ids, expanded
+
     def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, **kwargs: Any
+        self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         position_ids = kwargs.get("position_ids")
         if position_ids is not None:
@@ -252,7 +262,12 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
                 if position_ids.dim() == 3
                 else self.transformer.build_positions(input_ids, kwargs.get("attention_mask"))
             )
-        return super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore[arg-type, no-any-return]
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids,  # type: ignore[arg-type]
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return inputs
 
     @staticmethod
     def create_masks_for_generate(
