@@ -66,12 +66,3 @@ class ChatGLMConfig(PreTrainedConfig):
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
-
-    def validate_architecture(self) -> None:
-        """Refuse heads that two axes of positions do not divide, each in two halves."""
-        assert self.head_dim is not None
-        if self.head_dim % 4 or self.hidden_size != self.head_dim * self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} is not num_attention_heads="
-                f"{self.num_attention_heads} heads of a size that 4 divides; check config.json"
-            )

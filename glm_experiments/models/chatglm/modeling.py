@@ -64,6 +64,12 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__(config)
+        size = config.head_dim or 0
+        if size % 4 or size * config.num_attention_heads != config.hidden_size:
+            raise ValueError(
+                f"hidden_size={config.hidden_size} is not num_attention_heads="
+                f"{config.num_attention_heads} heads of a size that 4 divides; check config.json"
+            )
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             ChatGLMBlock(config, index) for index in range(config.num_hidden_layers)
