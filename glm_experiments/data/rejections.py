@@ -88,7 +88,7 @@ def check_rejections(
             f"{report.rejections[0]}; repair the row{advice}, or type data.on_bad_row=skip to go "
             "on without bad rows"
         )
-    if bad_share > max_bad_share:
+    if bad_share > max_bad_share + 1e-9:  # the share was computed in floats
         enough = min(1.0, math.ceil(bad_share * 1000) / 1000)
         raise ValueError(
             f"{bad_share:.1%} of the rows can't be used, more than data.max_bad_share="

@@ -87,7 +87,7 @@ def read_hub_dataset(dataset: HubDataset) -> Iterator[Row]:
         rows = datasets.load_dataset(
             dataset.path, name=dataset.subset, split=dataset.split, revision=dataset.revision
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"{dataset.path} is no file here, and as a hub dataset (data.subset={dataset.subset}, "
             f"split {dataset.split}, data.revision={dataset.revision}) it can't be loaded: "
