@@ -5,6 +5,7 @@ Nothing here imports torch, so help, printing a config and a config's mistakes a
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ from omegaconf import DictConfig
 
 from glm_experiments import composition, config
 from glm_experiments.results import RunFailed
+
+log = logging.getLogger(__name__)
 
 MISTAKE = 1
 
@@ -38,9 +41,18 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     )
 
 
+def describe_job() -> str:
+    """Which job of a sweep it is; empty for a single run."""
+    context = HydraConfig.get()
+    if context.mode is not RunMode.MULTIRUN:
+        return ""
+    return f"job {context.job.num} ({' '.join(context.overrides.task)}): "
+
+
 def main() -> None:
     """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
     arguments = get_args_parser().parse_args()
+    failures: list[str] = []
     only_prints = arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
     try:
         swept_keys = composition.check_command_line(
@@ -51,12 +63,19 @@ def main() -> None:
 
         @hydra.main(version_base="1.3", config_path=str(composition.CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:
-            return run_job(cfg, swept_keys=swept_keys)
+            try:
+                return run_job(cfg, swept_keys=swept_keys)
+            except RunFailed as error:  # recorded; a sweep goes on with its other jobs
+                failures.append(f"{describe_job()}{error}")
+                log.error("%s", failures[-1])
+                return None
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         train()
-    except (RunFailed, ValueError, HydraException) as error:
+        if failures:
+            raise ValueError("\n".join(failures))
+    except (ValueError, HydraException) as error:
         sys.stderr.write(f"glm-train: {error}\n")
         sys.exit(MISTAKE)
     except KeyboardInterrupt as error:

@@ -59,6 +59,8 @@ class Progress(TrainerCallback):
             self.seconds += now - self._clock[0]
             self.tokens += tokens - self._clock[1]
         self._clock = (now, tokens)
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the last step's loss, wherever the cadence ends
         if self._bar is not None:
             self._bar.update(1)
 
@@ -80,10 +82,12 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        values = {f"train/{key}": value for key, value in (logs or {}).items() if key in LOGGED}
-        if logs and "eval_loss" in logs:
+        logs = logs or {}
+        if "eval_loss" in logs:
             values = {"validation/loss": logs["eval_loss"]}
-        if not values:
+        elif "loss" in logs:
+            values = {f"train/{key}": value for key, value in logs.items() if key in LOGGED}
+        else:
             return  # the library's summary at the end
         step = state.global_step
         rate = self.tokens_per_second
