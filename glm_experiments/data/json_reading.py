@@ -117,7 +117,7 @@ def _describe_broken_line(text: str, error: ValueError | RecursionError) -> BadR
         return BadRow(BROKEN_JSON, "nested too deeply")
     if not isinstance(error, json.JSONDecodeError):
         return BadRow(BROKEN_JSON, str(error))
-    what = f"{error.msg} at character {error.pos + 1}"
+    what = f"{error.msg} (character {error.pos + 1})"
     if text.strip() == "{":
         what += "; objects that span lines can only be read inside of an array [...]"
     elif not text.endswith("\n"):

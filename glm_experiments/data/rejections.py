@@ -93,7 +93,8 @@ def check_rejections(
         raise ValueError(
             f"{bad_share:.1%} of the rows can't be used, more than data.max_bad_share="
             f"{max_bad_share:g} allows: {report.describe()}\n"
-            f"Repair them{advice}, or type data.max_bad_share={enough:g}"
+            f"Repair them{advice}"
+            + (f", or type data.max_bad_share={enough:g}" if enough < 1 else "")
         )
 
 

@@ -119,11 +119,11 @@ def _load_files(
     rng = Random(f"split {config.split_seed}")
     wanted = config.num_validation_rows
     if held_out is None:
-        if wanted >= len(read.samples):
+        if wanted >= (num_usable := len(read.samples)):
             raise ValueError(
                 f"data.num_validation_rows={wanted} are to be held out of data.path={config.path}, "
-                f"which has {len(read.samples)} usable rows, so none would be left to train on; "
-                f"type e.g. data.num_validation_rows={len(read.samples) // 10}"
+                f"which has {num_usable} usable rows, so none would be left to train on; "
+                f"type e.g. data.num_validation_rows={min(num_usable - 1, num_usable // 10 + 1)}"
             )
         validation, train = _draw(read.samples, wanted, rng)
     else:
