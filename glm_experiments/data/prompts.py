@@ -112,18 +112,18 @@ def stop_token_ids(tokenizer: Any, *, prompt_format: str) -> list[int]:
     """Ids at which a generated answer is over."""
     if isinstance(_find_form(prompt_format), TextForm):
         return [_end_id(tokenizer)]
-    return [
-        _end_id(tokenizer),
-        _token_id(tokenizer, USER),
-        _token_id(tokenizer, OBSERVATION),
-    ]
+    roles = [_token_id(tokenizer, name) for name in (USER, OBSERVATION)]
+    return list(dict.fromkeys([_end_id(tokenizer), *roles]))
 
 
 def decode_answer(tokenizer: Any, ids: Sequence[int], *, prompt_format: str) -> str:
-    """Text of a generated answer up to its first stop token, without blanks around it."""
+    """Text of a generated answer up to its first stop token, without blanks around it.
+
+    An unfinished character at the end is left out, so that text can be shown while it grows.
+    """
     stops = stop_token_ids(tokenizer, prompt_format=prompt_format)
     end = next((place for place, index in enumerate(ids) if index in stops), len(ids))
-    return str(tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).strip()
+    return str(tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).rstrip("\ufffd").strip()
 
 
 def encode_conversation(
@@ -167,7 +167,7 @@ def encode_conversation(
 def encode_text(tokenizer: Any, text: str, *, context_length: int) -> list[Encoded]:
     """Plain text as samples of at most `context_length` tokens, all trained but the special tokens
     that stand before a text; the last sample ends with the end of text."""
-    start = tokenizer.encode("")
+    start = _start_ids(tokenizer)
     length = context_length - len(start)
     if length < 1:
         raise ValueError(
@@ -185,9 +185,9 @@ def encode_text(tokenizer: Any, text: str, *, context_length: int) -> list[Encod
 def fit_context(encoded: Encoded, *, context_length: int) -> tuple[Encoded, int]:
     """Cut a sample to `context_length` tokens; returns it and the number of tokens cut.
 
-    The middle of the context (all before the last answer) goes first, down to half of the room;
-    then the answer's end. The answer cue and at least one token of the answer always stay. What
-    remains of an earlier answer that was cut through is not trained.
+    The middle of the context (all before the last answer) goes first, then the answer's end. The
+    answer cue and at least one token of the answer always stay. What remains of an earlier answer
+    that was cut through is not trained.
 
     Raises:
         ValueError: not even the cue and one token fit.
@@ -204,7 +204,7 @@ def fit_context(encoded: Encoded, *, context_length: int) -> tuple[Encoded, int]
     start = len(ids)
     while start and is_trained[start - 1]:
         start -= 1
-    room = max(context_length - (len(ids) - start), context_length // 2, cue)
+    room = max(context_length - (len(ids) - start), cue)
     kept = min(room, start, context_length - 1)
     tail = max(kept - kept // 2, min(cue, kept))
     head, resume, end = kept - tail, start - tail, start + context_length - kept
@@ -240,7 +240,7 @@ def _encode_prompt(
         text = form.write(*_split_rounds(messages))
         # The tokenizer's own special tokens: [gMASK] and <sop>, before or behind the text.
         ids = tokenizer.encode(text, split_special_tokens=True)
-        cue_length = len(_encode_constant(tokenizer, form.cue)) + len(tokenizer.encode(""))
+        cue_length = len(_encode_constant(tokenizer, form.cue)) + len(_start_ids(tokenizer))
         return Encoded(ids, [False] * len(ids), min(cue_length, len(ids)))
     ids = [_token_id(tokenizer, name) for name in form.start]
     is_trained = [False] * len(ids)
@@ -296,6 +296,12 @@ def _encode_text(tokenizer: Any, text: str) -> list[int]:
 @lru_cache(maxsize=64)
 def _encode_constant(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(_encode_text(tokenizer, text))
+
+
+@lru_cache(maxsize=8)
+def _start_ids(tokenizer: Any) -> tuple[int, ...]:
+    """What the tokenizer puts around a text: [gMASK] and <sop>."""
+    return tuple(tokenizer.encode(""))
 
 
 @lru_cache(maxsize=256)
