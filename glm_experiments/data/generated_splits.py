@@ -12,6 +12,7 @@ from glm_experiments.data.generated import (
     GeneratedQuestion,
     general_questions,
     identity_questions,
+    replay_questions,
 )
 from glm_experiments.data.row_parsing import Sample
 
@@ -47,12 +48,7 @@ def generate_identity(config: IdentityConfig) -> tuple[Samples, dict[str, Sample
         split="train",
     )
     num_replayed = round(len(own) * share / (1 - share))
-    # The general questions ask the model who it is, too, and want another answer.
-    replayed = [
-        row
-        for row in general_questions(num_rows=2 * num_replayed, seed=seed, split="train")
-        if row.kind != "identity"
-    ][:num_replayed]
+    replayed = replay_questions(num_rows=num_replayed, seed=seed)
     train = _build_samples(own, "identity") + _build_samples(replayed, "general")
     Random(f"replay {seed}").shuffle(train)
     held_out = _generate_validation(
@@ -80,7 +76,7 @@ def _generate_validation(
         return {}
     try:
         return {name: _build_samples(generate(num_rows), name)}
-    except ValueError as error:
+    except ValueError as error:  # more identity questions than there are wordings
         raise ValueError(f"data.num_validation_rows={num_rows}: {error}") from None
 
 

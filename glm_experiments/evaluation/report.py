@@ -13,6 +13,7 @@ from glm_experiments.results import encode_json, write_text
 if TYPE_CHECKING:
     from glm_experiments.data.encoding import ValidationSet
 
+KIND_METRIC = "exact_match"
 HEADER = ("set", "metric", "before", "after", "change")
 
 
@@ -48,14 +49,15 @@ def write_predictions(
 
 
 def render_comparison(before: Mapping[str, Evaluation], after: Mapping[str, Evaluation]) -> str:
-    """A table of all metrics, and of every kind of question, as aligned text."""
+    """A table of all metrics, and of exact matches by kind of question, as aligned text."""
     rows = [HEADER]
     for name in {**before, **after}:
         pair = [each[name].metrics if name in each else {} for each in (before, after)]
         rows += compare(name, *pair)
         kinds = [each[name].per_kind if name in each else {} for each in (before, after)]
         for kind in {**kinds[0], **kinds[1]}:
-            rows += compare(f"{name}: {kind}", *(each.get(kind, {}) for each in kinds))
+            pair = [pick(each.get(kind, {}), KIND_METRIC) for each in kinds]
+            rows += compare(f"{name}: {kind}", *pair)
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = []
     for row in rows:
@@ -78,3 +80,8 @@ def compare(
         change = "-" if None in values else f"{after[metric] - before[metric]:+.2f}"
         rows.append((name, metric, cells[0], cells[1], change))
     return rows
+
+
+def pick(metrics: Mapping[str, float], name: str) -> dict[str, float]:
+    """One metric, if it was measured."""
+    return {name: metrics[name]} if name in metrics else {}
