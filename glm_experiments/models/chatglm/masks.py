@@ -27,8 +27,8 @@ def build_attention_mask(
     """Mask for queries at `position_ids` and the keys of the cache and their own.
 
     Args:
-        implementation: eager (additive result), flex_attention (a BlockMask), or sdpa (boolean,
-            True = seen, or None where all is seen); any of them after `prefix_`.
+        implementation: flex_attention (wants a BlockMask), eager or sdpa (an additive mask, since
+            sdpa would convert a boolean one in every layer); any of them after `prefix_`.
         position_ids: (batch, 2, length), of the queries.
         attention_mask: (batch, keys), 0 on padding; or a ready mask (batch, 1, length, keys),
             boolean (True = seen) or additive, or a BlockMask.
@@ -36,13 +36,13 @@ def build_attention_mask(
         num_past: keys in the cache that came before these queries.
         dtype: of an additive result.
 
-    Returns: (batch, 1, length, keys), a BlockMask, or None.
+    Returns: (batch, 1, length, keys), a BlockMask, or None where all is seen.
     """
     implementation = implementation.removeprefix(PREFIX)
     if isinstance(attention_mask, BlockMask):
         return attention_mask
     if attention_mask is not None and attention_mask.dim() == 4:
-        return _as_wanted(attention_mask, implementation, dtype)
+        return _as_additive(attention_mask, dtype)
     length = position_ids.shape[-1]
     visible = None
     if attention_mask is not None:
@@ -53,8 +53,7 @@ def build_attention_mask(
         and not isinstance(num_past, torch.Tensor)
         and implementation != "flex_attention"
     ):
-        ready = None if visible is None else visible[:, None, None]
-        return _as_wanted(ready, implementation, dtype)
+        return None if visible is None else _as_additive(visible[:, None, None], dtype)
     rule = _build_rule(position_ids, visible, num_keys=num_keys, num_past=num_past)
     batch, device = position_ids.shape[0], position_ids.device
     if implementation == "flex_attention":
@@ -62,7 +61,7 @@ def build_attention_mask(
     rows = torch.arange(batch, device=device)[:, None, None, None]
     queries = torch.arange(length, device=device)[:, None]
     keys = torch.arange(num_keys, device=device)
-    return _as_wanted(rule(rows, rows, queries, keys), implementation, dtype)
+    return _as_additive(rule(rows, rows, queries, keys), dtype)
 
 
 def _build_rule(
@@ -100,10 +99,7 @@ def _build_rule(
     return sees
 
 
-def _as_wanted(
-    mask: torch.Tensor | None, implementation: str, dtype: torch.dtype
-) -> torch.Tensor | None:
-    if mask is None or mask.dtype != torch.bool or implementation == "sdpa":
+def _as_additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if mask.dtype != torch.bool:
         return mask
-    smallest = torch.finfo(dtype).min
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, smallest)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
