@@ -5,9 +5,11 @@ Decides only the folder; what the files in it mean is for the readers.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SHIPPED = Path(__file__).parent / "shipped"
 PACKAGE_PREFIX = "package:"
+ANSWER_TIMEOUT_SECONDS = 10.0
 
 
 def find_model_folder(
@@ -54,7 +56,7 @@ def _shipped_folder(name: str) -> Path:
 
 
 def _fetch(hub_id: str, *, revision: str | None, patterns: Sequence[Sequence[str]]) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -64,22 +66,38 @@ def _fetch(hub_id: str, *, revision: str | None, patterns: Sequence[Sequence[str
         RevisionNotFoundError,
     )
 
+    # Of httpx or of httpx2, as this huggingface_hub uses; its own errors are of it as well.
+    http_error: Any = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
     at_revision = f" at revision {revision}" if revision else ""
+    unreachable: Exception | None = None
     try:
-        for group in patterns:
-            folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(group)))
-            if next(folder.glob(group[0]), None):
-                break
+        # snapshot_download (huggingface_hub 1.33) waits without limit for a server that is silent.
+        HfApi().model_info(hub_id, revision=revision, timeout=ANSWER_TIMEOUT_SECONDS)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise ValueError(
             f"model.path={hub_id}{at_revision}: neither a local folder nor a model on the hub "
             "that can be read; check the name and model.revision, log in with `hf auth login` if "
             "it is private, or give the path of a folder that holds config.json and the weights"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (http_error, OfflineModeIsEnabled, OSError) as error:
+        unreachable = error
+    try:
+        for group in patterns:
+            folder = Path(
+                snapshot_download(
+                    hub_id,
+                    revision=revision,
+                    allow_patterns=list(group),
+                    local_files_only=unreachable is not None,
+                )
+            )
+            if next(folder.glob(group[0]), None):
+                break
+    except (http_error, LocalEntryNotFoundError, OSError) as error:
+        reason = unreachable or error
         raise RuntimeError(
             f"model.path={hub_id}{at_revision} is no local folder, is not in the hub's cache, and "
-            f"the hub is out of reach ({type(error).__name__}); fetch it where there is a network "
+            f"the hub is out of reach ({type(reason).__name__}); fetch it where there is a network "
             f"with `hf download {hub_id}`, or set model.path to a folder that holds its files"
         ) from error
     return folder
