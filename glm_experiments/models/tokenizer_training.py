@@ -112,4 +112,6 @@ def _prepare(texts: list[str]) -> tuple[list[str], list[str]]:
         )
         for text in texts
     ]
+    # SentencePiece before 0.2.3 aborts the process on a required character that never occurs.
+    prepared.append(DELIMITER.join(sorted(kept - counts.keys())))
     return prepared, sorted(kept)

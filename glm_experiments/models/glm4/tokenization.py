@@ -45,7 +45,8 @@ class RankConverter(TikTokenConverter):
 def load_glm4_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerFast:
     """Build the tokenizer from `tokenizer.model` in `folder`; `settings`: tokenizer_config.json.
 
-    Every text gets `[gMASK] <sop>` before it; a second text follows, and the end of text.
+    Every text gets `[gMASK] <sop>` before it; a second text follows, and the end of text. A chat
+    template that does not mark the assistant's text, as the published one, is replaced by ours.
 
     Raises:
         ValueError: a broken file, or special tokens that settings and file number differently.
