@@ -52,7 +52,8 @@ def fill_model(
         # A fused tensor's parts belong to one attention module, so to one device.
         device = find_device(targets[0], placement)
         tensor = checkpoint.read(name)
-        if name + SCALE_SUFFIX in checkpoint.tensors:
+        is_quantized = name + SCALE_SUFFIX in checkpoint.tensors
+        if is_quantized:
             tensor = quantization.dequantize_weight(
                 tensor.to(device),
                 checkpoint.read(name + SCALE_SUFFIX).to(device),
@@ -61,7 +62,9 @@ def fill_model(
                 method=dequantize,
             )
         for target, part in convert(name, tensor) or []:
-            kept = part.to(device=device, dtype=dtype, copy=True).contiguous()
+            # What shares memory with the file, or with a fused tensor, would keep all of it.
+            is_own = is_quantized and part.untyped_storage().nbytes() == part.nbytes
+            kept = part.to(device=device, dtype=dtype, copy=not is_own).contiguous()
             module, _, attribute = target.rpartition(".")
             setattr(model.get_submodule(module), attribute, nn.Parameter(kept))
     checkpoint.close()

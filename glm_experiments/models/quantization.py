@@ -11,6 +11,7 @@ import torch
 
 METHODS = ("torch", "cpm_kernels")
 SCALE_SUFFIX = "_scale"
+_BLOCK_ROWS = 1024
 OLDEST_CAPABILITY, NEWEST_CAPABILITY = (6, 1), (8, 6)
 
 
@@ -33,10 +34,15 @@ def dequantize_weight(
     Raises:
         RuntimeError: `method` is cpm_kernels and the weight's device is not for it.
     """
-    quotients = unpack_int4(weight) if bits == 4 else weight
-    if method == "cpm_kernels":
-        return _scale_rows_with_cpm_kernels(quotients, scale).to(dtype)
-    return quotients.float().mul_(scale.float().unsqueeze(-1)).to(dtype)
+    scale_rows = _scale_rows_with_cpm_kernels if method == "cpm_kernels" else _scale_rows
+    values = torch.empty(
+        weight.shape[0], weight.shape[1] * 8 // bits, dtype=dtype, device=weight.device
+    )
+    # In blocks, so that the steps between take little memory beside the values.
+    blocks = zip(*(torch.split(part, _BLOCK_ROWS) for part in (values, weight, scale)), strict=True)
+    for rows, packed, scales in blocks:
+        rows.copy_(scale_rows(unpack_int4(packed) if bits == 4 else packed, scales))
+    return values
 
 
 def check_cpm_kernels(device: torch.device) -> None:
@@ -67,6 +73,10 @@ def cpm_kernels_problem(capability: tuple[int, int]) -> str | None:
         "cpm_kernels 1.0.11 has machine code for compute capability 6.1 to 8.6 only and no PTX to "
         f"compile for others; this device has {capability[0]}.{capability[1]}"
     )
+
+
+def _scale_rows(quotients: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return quotients.float().mul_(scale.float().unsqueeze(-1))
 
 
 def _import_gemm() -> object:
