@@ -8,11 +8,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from glm_experiments.models import load_model
+from tests.models.golden import GOLDEN
 from tests.models.tiny_checkpoints import (
     published_tensors,
     write_native,
     write_published,
 )
+from tests.shared_data import needs_shared
 
 INPUT_IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 DEVICE_MAP = {
@@ -128,6 +130,15 @@ def test_rotary_frequencies_stay_exact_in_half_precision(tmp_path, dtype):
     assert torch.equal(model.model.rotary_emb.inv_freq, expected)
 
 
+@needs_shared
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_version_1_rounds_its_rotary_frequencies_to_half_in_every_precision(dtype):
+    model = load_model(GOLDEN / "chatglm", dtype=dtype)
+    exact = 1 / 10000 ** (torch.arange(0, 8, 2, dtype=torch.float32) / 8)
+    assert model.dtype is dtype
+    assert torch.equal(model.transformer.rotary_emb.inv_freq.float(), exact.half().float())
+
+
 def test_a_device_map_of_several_entries_changes_nothing(tmp_path):
     write_published(tmp_path)
     model = load_model(tmp_path, device_map=DEVICE_MAP)
@@ -162,6 +173,55 @@ def test_a_split_model_trains_saves_and_merges(tmp_path):
     torch.testing.assert_close(logits(again), logits(tuned))
     merged = logits(tuned.merge_and_unload())
     torch.testing.assert_close(merged, logits(again), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_model_on_gpu_and_cpu_agrees_and_trains(tmp_path, reverse):
+    """Different devices for real: what is on the CPU is computed and trained there."""
+    write_published(tmp_path)
+    near, far = ("cpu", "cuda:0") if reverse else ("cuda:0", "cpu")
+    device_map = dict.fromkeys(["model.embed_tokens", "model.layers.0", "model.layers.1"], near)
+    device_map |= dict.fromkeys(["model.layers.2", "model.norm", "lm_head"], far)
+    split, whole = load_model(tmp_path, device_map=device_map), load_model(tmp_path)
+    for name, parameter in split.named_parameters():
+        expected = near if name.startswith(tuple(list(device_map)[:3])) else far
+        assert parameter.device == torch.device(expected), name
+    inputs = {"input_ids": INPUT_IDS, "labels": INPUT_IDS}
+    for model in (split, whole):
+        model(**{key: value.to(model.device) for key, value in inputs.items()}).loss.backward()
+    for name, parameter in split.named_parameters():
+        expected = whole.get_parameter(name).grad
+        torch.testing.assert_close(parameter.grad.cpu(), expected, rtol=1e-3, atol=1e-4)
+    greedy = {"max_new_tokens": 5, "do_sample": False}
+    found = split.generate(INPUT_IDS.to(split.device), **greedy)
+    assert found.cpu().equal(whole.generate(INPUT_IDS, **greedy))
+
+    tuned = get_peft_model(split, LoraConfig(r=2, target_modules=["q_proj"]))
+    adapters = {n: p for n, p in tuned.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD(adapters.values(), lr=1.0)
+    tuned(**{key: value.to(split.device) for key, value in inputs.items()}).loss.backward()
+    optimizer.step()
+    assert all(p.abs().max() > 0 for name, p in adapters.items() if "lora_B" in name)
+    tuned.eval().save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    again = load_model(tmp_path, device_map=device_map)
+    again = PeftModel.from_pretrained(again, tmp_path / "adapter")
+    devices = {name: p.device for name, p in again.named_parameters() if "base_layer" in name}
+    assert {device.type for device in devices.values()} == {"cuda", "cpu"}
+    with torch.no_grad():
+        expected = tuned(INPUT_IDS.to(split.device)).logits
+        torch.testing.assert_close(again(INPUT_IDS.to(split.device)).logits, expected)
+        merged = tuned.merge_and_unload()(INPUT_IDS.to(split.device)).logits
+    torch.testing.assert_close(merged, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_automatic_and_named_gpus(tmp_path):
+    write_published(tmp_path)
+    for device_map in ("auto", "cuda", 0, {"": "cuda:0"}):
+        model = load_model(tmp_path, device_map=device_map, dtype=torch.bfloat16)
+        assert {p.device for p in model.parameters()} == {torch.device("cuda", 0)}
+        assert model.model.rotary_emb.inv_freq.device == torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa", "flex_attention"])
