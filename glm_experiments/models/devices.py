@@ -3,10 +3,11 @@
 Plans from the model's structure (on `meta`) and the visible devices; moves nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 # Values are torch.device, never "cpu": the libraries read that string as "kept there, computed on
 # the GPU", with weights on meta that cannot be trained.
@@ -20,7 +21,7 @@ def plan_device_map(
     *,
     dtype: torch.dtype,
 ) -> DeviceMap:
-    """Module name -> device, covering every tensor of the model.
+    """Module name -> device, covering every tensor of the model, the input embedding's first.
 
     None and a single device put everything there (None: the CPU); "auto" and its kin fill the
     visible GPUs; a dict is checked. A tied head is put with the embedding: they are one tensor.
@@ -48,7 +49,28 @@ def plan_device_map(
         head, embedding = target.rpartition(".")[0], source.rpartition(".")[0]
         if find_device(head, planned) != find_device(embedding, planned):
             planned[head] = planned[_find_entry(embedding, planned) or ""]
-    return planned
+    flat = dict(_flatten(model, "", planned))
+    inputs = next(
+        name for name, module in model.named_modules() if module is model.get_input_embeddings()
+    )
+    first = _find_entry(inputs, flat)
+    assert first is not None
+    return {first: flat[first]} | flat
+
+
+def _flatten(
+    module: nn.Module, name: str, device_map: DeviceMap
+) -> Iterator[tuple[str, torch.device]]:
+    """The same map without entries inside entries, which accelerate 1.15 gives the outer device."""
+    if not any(
+        entry.startswith(f"{name}." if name else "") and entry != name for entry in device_map
+    ):
+        entry = _find_entry(name, device_map)
+        if entry is not None:
+            yield name, device_map[entry]
+        return
+    for child_name, child in module.named_children():
+        yield from _flatten(child, f"{name}.{child_name}" if name else child_name, device_map)
 
 
 def find_device(name: str, device_map: DeviceMap) -> torch.device:

@@ -154,7 +154,8 @@ def _dispatch(model: PreTrainedModel, placement: DeviceMap) -> None:
     if len(devices) > 1 and torch.device("meta") not in devices:
         from accelerate import dispatch_model
 
-        dispatch_model(model, device_map=placement)
+        # Left to itself (accelerate 1.15) it takes any of them for the first.
+        dispatch_model(model, device_map=placement, main_device=next(iter(placement.values())))
     if len(placement) > 1:
         # What the Trainer knows a split model by.
         model.__dict__["hf_device_map"] = dict(placement)

@@ -36,10 +36,24 @@ def test_the_nearest_named_part_decides():
     assert find_device("model.rotary_emb", device_map) == CPU
 
 
+def test_entries_inside_entries_are_taken_apart():
+    device_map = plan({"": "cpu", "model.layers.1": "meta"})
+    assert "" not in device_map
+    assert device_map["model.layers.1"] == META
+    assert {device for part, device in device_map.items() if part != "model.layers.1"} == {CPU}
+
+
 def test_a_tied_head_stays_with_the_embedding():
     device_map = plan({"": "cpu", "lm_head": "meta"}, tie_word_embeddings=True)
     assert device_map["lm_head"] == CPU
     assert plan({"": "cpu", "lm_head": "meta"})["lm_head"] == META
+
+
+def test_what_has_no_entry_goes_where_inputs_arrive():
+    parts = ["lm_head", "model.norm", "model.layers", "model.embed_tokens"]
+    device_map = plan(dict.fromkeys(parts[:3], "meta") | {"model.embed_tokens": "cpu"})
+    assert next(iter(device_map)) == "model.embed_tokens"
+    assert find_device("model.rotary_emb", device_map) == CPU
 
 
 def test_unknown_and_left_out_parts_are_named():

@@ -176,6 +176,17 @@ def test_a_split_model_trains_saves_and_merges(tmp_path):
 
 
 @pytest.mark.gpu
+def test_an_entry_inside_another_is_computed_on_its_own_device(tmp_path):
+    write_published(tmp_path)
+    device_map = {"": "cuda:0", "model.layers.1": "cpu"}
+    split, whole = load_model(tmp_path, device_map=device_map), load_model(tmp_path)
+    assert {p.device.type for p in split.model.layers[1].parameters()} == {"cpu"}
+    with torch.no_grad():
+        found = split(INPUT_IDS.to("cuda:0")).logits
+    torch.testing.assert_close(found.cpu(), logits(whole), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_model_on_gpu_and_cpu_agrees_and_trains(tmp_path, reverse):
     """Different devices for real: what is on the CPU is computed and trained there."""
