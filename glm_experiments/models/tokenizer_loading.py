@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -12,6 +13,7 @@ from glm_experiments.models.checkpoints import read_json
 from glm_experiments.models.glm4.tokenization import is_rank_file, load_glm4_tokenizer
 from glm_experiments.models.locations import find_model_folder
 from glm_experiments.models.sentencepiece_tokenizer import load_sentencepiece
+from glm_experiments.models.vocabulary import check_vocabulary
 
 FILE_PATTERNS = (("*.json", "*.model", "*.jinja"),)
 FIRST_RELEASE_IMAGE_TOKENS = 20000
@@ -25,7 +27,8 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
     Padding is on the left, as generation needs it.
 
     Raises:
-        ValueError: no tokenizer there, or a broken or foreign file, by name.
+        ValueError: no tokenizer there, a broken or foreign file, by name, or one of another
+            generation than the config.json beside it.
         RuntimeError: the hub is out of reach.
     """
     folder = find_model_folder(path, revision=revision, patterns=FILE_PATTERNS)
@@ -50,6 +53,10 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    vocab_size = config.get("padded_vocab_size") or config.get("vocab_size")
+    if vocab_size is not None:
+        ends = config.get("eos_token_id")
+        check_vocabulary(tokenizer, SimpleNamespace(vocab_size=vocab_size, eos_token_id=ends))
     return tokenizer
 
 

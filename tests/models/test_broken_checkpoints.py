@@ -2,14 +2,16 @@
 
 import json
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from glm_experiments.models import load_model
+from glm_experiments.models import load_model, load_tokenizer
 from tests.models.tiny_checkpoints import change_tensors, write_native, write_published
+from tests.tiny_tokenizers import tiny_folder
 
 QKV = "transformer.encoder.layers.1.self_attention.query_key_value.weight"
 VERSION_1 = {
@@ -243,3 +245,15 @@ def test_quantised_tensors_that_do_not_fit(tmp_path, changes, settings, problem)
     change_tensors(tmp_path / "model.safetensors", **changes)
     with pytest.raises(ValueError, match=problem):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("generation", ["chatglm", "chatglm3"])
+def test_tokenizer_of_another_generation(tmp_path, generation):
+    shutil.copytree(tiny_folder(generation), tmp_path, dirs_exist_ok=True)
+    sizes = {"padded_vocab_size": 96, "vocab_size": 96}
+    (tmp_path / "config.json").write_text(json.dumps(VERSION_1 | sizes))
+    with pytest.raises(ValueError, match=r"do not belong together: .* \d+ tokens.* 96 embeddings"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(VERSION_1 | {"vocab_size": 9999}))
+    with pytest.raises(ValueError, match=r"ends a text with id \d+, the model .* with 85"):
+        load_tokenizer(tmp_path)
