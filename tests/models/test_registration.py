@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+
+CHECK = """
+import sys
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+config = AutoConfig.for_model("chatglm", hidden_size=16, num_attention_heads=2, num_layers=1,
+                              inner_hidden_size=16, vocab_size=20)
+print(type(AutoModelForCausalLM.from_config(config)).__name__, end=" ")
+print(type(AutoModel.from_config(config)).__name__, end=" ")
+print(tokenizer_class_from_name("ChatGLM3Tokenizer").__name__, end=" ")
+print(any(type(each).__name__ == "AutoModuleFinder" for each in sys.meta_path))
+"""
+HALF_WAY = "from transformers import PreTrainedModel"  # imports Auto classes while it loads
+
+
+def run(code: str) -> str:
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
+def test_importing_the_package_imports_no_library():
+    code = "import sys, glm_experiments; print({'torch', 'transformers'} & sys.modules.keys())"
+    assert run(code) == "set()"
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        ("import glm_experiments", HALF_WAY),
+        pytest.param((HALF_WAY, "import glm_experiments"), marks=pytest.mark.slow),
+        *(
+            pytest.param(("import glm_experiments", first), marks=pytest.mark.slow)
+            for first in (
+                "from transformers import AutoConfig",
+                "from transformers import AutoModelForCausalLM",
+                "from transformers import AutoTokenizer",
+                "from transformers import Trainer",
+                "import transformers.modeling_layers",
+                "import peft",
+                "import glm_experiments.models.chatglm.modeling",
+                "import glm_experiments.models.loading",
+            )
+        ),
+    ],
+)
+def test_auto_classes_know_the_models(imports):
+    expected = "ChatGLMForCausalLM ChatGLMModel ChatGLM3Tokenizer False"
+    assert run("\n".join([*imports, CHECK])) == expected
