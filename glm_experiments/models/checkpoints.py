@@ -112,8 +112,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _read_indexed(index: Path) -> dict[str, StoredTensor]:
-    weight_map = read_json(index).get("weight_map")
-    shards = sorted(set(weight_map.values()), key=str) if isinstance(weight_map, dict) else []
+    named = read_json(index).get("weight_map")
+    weight_map = named if isinstance(named, dict) else {}
+    shards = sorted(set(weight_map.values()), key=str)
     if not shards or not all(isinstance(shard, str) for shard in shards):
         raise ValueError(f"{index} has no weight_map from tensors to files; {_DOWNLOAD_AGAIN}")
     if missing := [shard for shard in shards if not (index.parent / shard).is_file()]:
