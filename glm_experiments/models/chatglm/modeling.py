@@ -285,6 +285,8 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         **kwargs: Any,  # noqa: ARG004 - what other models need
     ) -> torch.Tensor | BlockMask | None:
         """The mask for a static cache, made before the compiled call."""
+        if config._attn_implementation.endswith("flex_attention"):
+            return attention_mask  # the caller copies a mask, which a BlockMask cannot
         num_keys, _ = past_key_values.get_mask_sizes(inputs_embeds.shape[1], 0)
         return build_attention_mask(
             config._attn_implementation,
