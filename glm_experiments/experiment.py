@@ -6,10 +6,11 @@ earlier stages, and returns a value.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from glm_experiments.config import Config, FreezeConfig, FullConfig
+from glm_experiments.config import (
+    Config,
+    DisabledConfig,
+    FreezeConfig,
+    FullConfig,
+    ShardedConfig,
+)
 from glm_experiments.data.collation import Collator
 from glm_experiments.data.conversations import PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
 from glm_experiments.data.rendering import render_samples
 from glm_experiments.data.splits import Splits, load_splits
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
+from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.evaluation.report import render_comparison, write_predictions
 from glm_experiments.models.preparation import prepare_model, prepare_tokenizer
-from glm_experiments.parallelism.placement import Placement, plan_placement, read_world
+from glm_experiments.parallelism import processes
+from glm_experiments.parallelism.distributed import replicate
+from glm_experiments.parallelism.placement import Placement, World, plan_placement, read_world
+from glm_experiments.parallelism.sharded import ShardedPasses, shard
+from glm_experiments.parallelism.workers import run_workers
 from glm_experiments.results import MetricsLog, Run, record_run
 from glm_experiments.tracking import (
     RunDescription,
@@ -66,11 +78,8 @@ def run(
     plain = asdict(config)
     with record_run(output_dir, name=config.name, config=plain, overrides=overrides) as record:
         check_tracker(config.tracking)
-        placement = plan_placement(
-            config.parallelism,
-            num_gpus=torch.cuda.device_count(),
-            world=read_world(dict(os.environ)),
-        )
+        world = read_world(dict(os.environ))
+        placement = place(config, world)
         description = RunDescription(
             name=describe_swept_keys(plain, swept_keys) or config.name,
             folder=output_dir,
@@ -79,8 +88,35 @@ def run(
             tags=[config.model.name, config.parallelism.name, config.data.name],
             config=plain,
         )
-        run_stages(config, placement, description, record)
+        job = functools.partial(run_in_world, config, description)
+        if world is not None:  # started by torchrun: the other processes wait for what to do
+            processes.hand_out(job)
+            job(record)
+        elif placement.num_processes > 1:
+            run_workers(job, record, num_processes=placement.num_processes, folder=output_dir)
+        else:
+            run_stages(config, placement, description, record)
         return record.outcome.get("best_validation_loss") or record.outcome.get("loss")
+
+
+def follow() -> None:
+    """Take part in the runs of the main process, as one that torchrun started beside it."""
+    for job in processes.handed_out():
+        job(Run())
+
+
+def run_in_world(config: Config, description: RunDescription, record: Run) -> None:
+    """All stages in one of several processes; the first one speaks and writes."""
+    world = read_world(dict(os.environ))
+    assert world is not None
+    placement = place(config, world)
+    processes.join_world(world, device=placement.device)
+    run_stages(config, placement, description, record)
+
+
+def place(config: Config, world: World | None) -> Placement:
+    """The devices of this process."""
+    return plan_placement(config.parallelism, num_gpus=torch.cuda.device_count(), world=world)
 
 
 def run_stages(
@@ -96,17 +132,25 @@ def run_stages(
         num_processes=placement.num_processes,
         num_chunks=placement.num_chunks,
     )
-    splits = load_splits(config.data, rejected_file=folder / "rejected.jsonl")
-    tokenizer = prepare_tokenizer(
-        config.model, texts=training_texts(splits), folder=folder / TOKENIZER
-    )
-    encoded = encode_splits(splits, tokenizer, config=config.data, cache_dir=folder.parent / CACHE)
+    with processes.main_first():  # the others find what it has downloaded and encoded
+        splits = load_splits(config.data, rejected_file=folder / "rejected.jsonl")
+        tokenizer = prepare_tokenizer(
+            config.model, texts=training_texts(splits), folder=folder / TOKENIZER
+        )
+        cache_dir = folder.parent / CACHE
+        encoded = encode_splits(splits, tokenizer, config=config.data, cache_dir=cache_dir)
     log.info("%s", render_samples(encoded, tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     record.outcome["data"] = encoded.counts
-    with open_tracked_run(config.tracking, description) as tracked:
+    is_main = processes.is_main()
+    is_sharded = isinstance(config.parallelism, ShardedConfig) and placement.num_processes > 1
+    tracking = config.tracking if is_main else DisabledConfig(name="disabled")
+    with open_tracked_run(tracking, description) as tracked:
         model = prepare_model(
-            config.model, tokenizer, device_map={"": placement.device}, seed=config.seed
+            config.model,
+            tokenizer,
+            device_map={"": "cpu" if is_sharded else placement.device},
+            seed=config.seed,
         )
         record.environment["model"] = {
             "path": config.model.path,
@@ -117,13 +161,18 @@ def run_stages(
         after: dict[str, Evaluation] = {}
         metrics = record.outcome.setdefault("metrics", {})
         if config.evaluation.before:
-            before = evaluate_sets(model, tokenizer, encoded, config, title="before tuning")
+            # Tuners change whole weights, so what is sharded before is a copy.
+            base = shard(copy.deepcopy(model), device=placement.device) if is_sharded else model
+            before = evaluate_sets(base, tokenizer, encoded, config, title="before tuning")
+            del base
             metrics["before"] = {name: each.metrics for name, each in before.items()}
         model = apply_tuner(model, config.tuner, seed=config.seed)
         record.outcome |= describe_parameters(model)
         adapter = TunerAdapter(
             model, prompt_format=config.data.prompt_format, base=config.model.path
         )
+        if is_sharded:
+            model = shard(model, device=placement.device)
         result = train_model(
             config,
             model,
@@ -137,13 +186,14 @@ def run_stages(
             tracked=tracked,
         )
         record.outcome |= describe_training(result)
-        adapter.save(folder / ADAPTER, result.state)
-        record.outcome["adapter_bytes"] = folder_size(folder / ADAPTER)
+        if is_main:
+            adapter.save(folder / ADAPTER, result.state)
+            record.outcome["adapter_bytes"] = folder_size(folder / ADAPTER)
         if config.evaluation.after:
             after = evaluate_sets(model, tokenizer, encoded, config, title="after tuning")
             metrics["after"] = {name: each.metrics for name, each in after.items()}
-        record.outcome["peak_memory_bytes"] = measure_peak_memory(placement.devices)
-        if before or after:
+        record.outcome["peak_memory_bytes"] = gather_peaks(measure_peak_memory(placement.devices))
+        if is_main and (before or after):
             write_predictions(folder / PREDICTIONS, encoded.validation, before, after)
             log.info("\n%s", render_comparison(before, after))
         tracked.summarise(record.outcome)
@@ -164,11 +214,12 @@ def train_model(
     tracked: TrackedRun,
 ) -> TrainingResult:
     """Train, logging to the run's own metrics and to the tracker."""
-    metrics = MetricsLog(folder / "metrics.jsonl")
+    metrics = MetricsLog(folder / "metrics.jsonl") if processes.is_main() else None
 
     def log_values(step: int, values: dict[str, float]) -> None:
-        metrics.log(step, values)
-        tracked.log(step, values)
+        if metrics is not None:
+            metrics.log(step, values)
+            tracked.log(step, values)
 
     samples = [sample for each in encoded.validation.values() for sample in each.samples]
     return train(
@@ -189,21 +240,52 @@ def train_model(
         ),
         adapter=adapter,
         measure_loss=functools.partial(
-            measure_loss,
+            plan_measuring(config)[1],
             samples=samples,
             collate=collate,
             batch_size=config.evaluation.batch_size,
         ),
         log_values=log_values,
         settings=comparable_settings(config, fingerprint),
-        wrap=None,
+        wrap=plan_wrap(config, placement),
     )
+
+
+def plan_wrap(config: Config, placement: Placement) -> Callable[[nn.Module], nn.Module] | None:
+    """What makes the module that trains out of the model; None: it trains as it is."""
+    if placement.num_processes == 1:
+        return None
+    if isinstance(config.parallelism, ShardedConfig):
+        # The gradients of the model's own weights are as large as what was sharded.
+        trains_own_weights = isinstance(config.tuner, FullConfig | FreezeConfig)
+        return functools.partial(ShardedPasses, reduces_every_pass=trains_own_weights)
+    return functools.partial(replicate, device=placement.device)
+
+
+def plan_measuring(config: Config) -> tuple[processes.Answer, processes.MeasureLoss]:
+    """Who answers questions and measures losses: each process its share, or all of them alike.
+
+    A sharded model computes only where all processes do.
+    """
+    if processes.num_processes() == 1 or isinstance(config.parallelism, ShardedConfig):
+        return generate_answers, measure_loss
+    return processes.answer_together(generate_answers), processes.measure_together(measure_loss)
+
+
+def gather_peaks(peaks: dict[str, int]) -> dict[str, int]:
+    """The peaks of all processes, by device; where two have one name, with the process's rank."""
+    gathered: dict[str, int] = {}
+    for rank, each in enumerate(processes.gather(peaks)):
+        for device, peak in each.items():
+            gathered[f"{device} of process {rank}" if device in gathered else device] = peak
+    return gathered
 
 
 def evaluate_sets(
     model: nn.Module, tokenizer: Any, encoded: EncodedSplits, config: Config, *, title: str
 ) -> dict[str, Evaluation]:
     """Every validation set, answered and measured."""
+    answer, measure = plan_measuring(config)
     return {
         name: evaluate(
             model,
@@ -212,7 +294,9 @@ def evaluate_sets(
             config=config.evaluation,
             prompt_format=config.data.prompt_format,
             collate=build_collator(tokenizer),
-            description=f"{name}, {title}",
+            description=f"{name}, {title}" if processes.is_main() else None,
+            answer=answer,
+            measure=measure,
         )
         for name, validation in encoded.validation.items()
     }

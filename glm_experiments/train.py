@@ -19,6 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from glm_experiments import composition, config
+from glm_experiments.parallelism import workers
+from glm_experiments.parallelism.placement import World, read_world
 from glm_experiments.results import RunFailed
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,31 @@ def describe_job() -> str:
     return f"job {context.job.num} ({' '.join(context.overrides.task)}): "
 
 
+def follow(world: World) -> None:
+    """Take part in what the first process composes; torchrun started several."""
+    workers.hush()
+    from glm_experiments import experiment
+
+    try:
+        experiment.follow()
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.stderr.write(f"glm-train: process {world.rank}: {error}\n")
+        sys.exit(MISTAKE)
+
+
+def dismiss_followers() -> None:
+    """Tell the processes that torchrun started beside this one that there is no more to do."""
+    from glm_experiments.parallelism import processes
+
+    processes.hand_out(None)
+
+
 def main() -> None:
     """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
+    world = read_world(dict(os.environ))
+    if world is not None and world.rank > 0:
+        follow(world)
+        return
     arguments = get_args_parser().parse_args()
     failures: list[str] = []
     only_prints = arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
@@ -82,6 +107,9 @@ def main() -> None:
         signum = error.args[0] if error.args else signal.SIGINT
         sys.stderr.write("glm-train: interrupted\n")
         sys.exit(128 + int(signum))
+    finally:
+        if world is not None and world.size > 1:
+            dismiss_followers()
 
 
 if __name__ == "__main__":

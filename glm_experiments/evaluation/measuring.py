@@ -52,6 +52,8 @@ def evaluate(
     prompt_format: PromptFormat,
     collate: Collate,
     description: str | None = None,
+    answer: Callable[..., list[list[int]]] = generate_answers,
+    measure: Callable[..., float] | None = None,
 ) -> Evaluation:
     """Answer the set's questions greedily and score the answers; measure perplexity on all samples.
 
@@ -59,12 +61,14 @@ def evaluate(
 
     Args:
         description: shown beside the progress; None: no progress is shown.
+        answer, measure: as `generate_answers` and `measure_loss` (None); several processes share
+            the work.
     """
     questions = validation.questions[: config.num_rows]
     answers: list[str] = []
     if questions and any(metric != "perplexity" for metric in config.metrics):
         with show_progress(description) as progress:
-            tokens = generate_answers(
+            tokens = answer(
                 model,
                 [question.prompt_ids for question in questions],
                 batch_size=config.batch_size,
@@ -75,11 +79,11 @@ def evaluate(
             )
         answers = [decode_answer(tokenizer, ids, prompt_format=prompt_format) for ids in tokens]
     rows: dict[str | None, list[tuple[str, str]]] = defaultdict(list)
-    for question, answer in zip(questions, answers, strict=False):
-        rows[question.kind].append((answer, question.reference.strip()))
+    for question, given in zip(questions, answers, strict=False):
+        rows[question.kind].append((given, question.reference.strip()))
     metrics = score_rows([row for kind in rows.values() for row in kind], config.metrics)
     if "perplexity" in config.metrics and validation.samples:
-        loss = measure_loss(
+        loss = (measure or measure_loss)(
             model, samples=validation.samples, collate=collate, batch_size=config.batch_size
         )
         metrics["perplexity"] = math.exp(min(loss, 700.0))

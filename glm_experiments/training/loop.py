@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback
 from transformers.utils import logging as library_logging
 
 from glm_experiments.config import TrainingConfig
+from glm_experiments.parallelism.processes import from_main
 from glm_experiments.results import Diverged, Interrupted
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import BatchPlan, Precision, build_arguments
@@ -65,7 +66,9 @@ def train(
         Diverged: where the loss is no longer finite.
         Interrupted: after a signal, once a checkpoint is written.
     """
-    resume = checkpoints.find_resume(config.resume, run_dir=output_dir, settings=settings)
+    resume = from_main(
+        lambda: checkpoints.find_resume(config.resume, run_dir=output_dir, settings=settings)
+    )
     library_logging.set_verbosity_warning()
     arguments = build_arguments(
         config,
@@ -88,7 +91,7 @@ def train(
         wrap=wrap,
     )
     progress = Progress(
-        count_tokens=lambda: trainer.num_tokens * arguments.world_size,
+        count_tokens=lambda: trainer.num_tokens,
         log_values=log_values,
         is_main=arguments.process_index == 0,
     )
@@ -116,7 +119,7 @@ def train(
         loss=progress.last_loss,
         best_validation_loss=trainer.state.best_metric,
         best_step=trainer.state.best_global_step,
-        tokens=trainer.num_tokens * arguments.world_size,
+        tokens=trainer.num_tokens,
         tokens_per_second=progress.tokens_per_second,
         state=state,
     )

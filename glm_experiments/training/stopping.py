@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from glm_experiments.parallelism.processes import largest
 from glm_experiments.results import Interrupted
 
 log = logging.getLogger(__name__)
@@ -18,10 +19,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest(TrainerCallback):
-    """A context in which the first signal asks for a stop and the second one stops at once."""
+    """A context in which the first signal asks for a stop and the second one stops at once.
+
+    Of several processes all stop after the same step.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._received: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -39,9 +44,9 @@ class StopRequest(TrainerCallback):
             signal.signal(each, handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
+        if self._received is not None:
             raise Interrupted(signum)
-        self.signum = signum
+        self._received = signum
         log.warning("stopping after this step, with a checkpoint; once more stops at once")
 
     def on_step_end(
@@ -51,6 +56,7 @@ class StopRequest(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
+        self.signum = largest(self._received or 0) or None
         if self.signum is not None:
             control.should_save = True
             control.should_training_stop = True

@@ -13,13 +13,22 @@ from typing import Any
 import torch
 from accelerate.utils import AutocastKwargs
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from glm_experiments.parallelism.processes import add_up, from_main
 from glm_experiments.results import Diverged
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import Precision
 from glm_experiments.training.rows import Batch, ChunkCollator, EpochOrder, WholeSteps, count_labels
-from glm_experiments.training.state import Adapter, restore_state, trainable_state
+from glm_experiments.training.state import (
+    Adapter,
+    restore_optimizer_state,
+    restore_state,
+    trainable_state,
+    whole_optimizer_state,
+)
 
 MeasureLoss = Callable[[nn.Module], float]
 
@@ -79,7 +88,7 @@ class GLMTrainer(Trainer):
     ) -> tuple[list[Batch], torch.Tensor]:
         """The micro batches of one optimizer step, and the labels in all processes' together."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        self.num_tokens += sum(batch.pop("num_tokens") for batch in batches)
+        self.num_tokens += add_up(sum(batch.pop("num_tokens") for batch in batches))
         num_labels = torch.stack([count_labels(batch).to(device) for batch in batches]).sum()
         if self.args.world_size > 1:
             num_labels = self.accelerator.gather(num_labels).sum()
@@ -113,11 +122,16 @@ class GLMTrainer(Trainer):
             return self.wrap(model)
         return super()._wrap_model(model, training=training, dataloader=dataloader)
 
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        norm: torch.Tensor = super()._clip_grad_norm(model)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
     # Validation loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The validation loss, over labelled tokens."""
-        metrics = {"eval_loss": self.measure_loss(self.model)}
+        loss = self.measure_loss(self.model)
+        metrics = {"eval_loss": from_main(lambda: loss)}  # all must agree which step was best
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -158,6 +172,22 @@ class GLMTrainer(Trainer):
                 num_kept=self.num_checkpoints_kept,
                 best_step=self.state.best_global_step,
             )
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        state = whole_optimizer_state(self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        state, schedule = (
+            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+            for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
+        )
+        restore_optimizer_state(self.optimizer, state)
+        self.lr_scheduler.load_state_dict(schedule)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None

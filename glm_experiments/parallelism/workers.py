@@ -1,0 +1,312 @@
+"""Starts the processes of a run on this machine and ends them: all of them, whatever happens.
+
+The parent hears of a worker over one link: its log, what it has done, how it ended. Knows nothing
+of what the workers do. Imports no torch, so that a worker's environment stands before torch does.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from glm_experiments.results import Interrupted, Run
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[Run], None]
+"""What every worker does, filling a record of its own; importable by name."""
+# What the others may take to notice the end of one, and a stuck one to say how far it got.
+GRACE_SECONDS = 5.0
+REPLY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """How far a worker got; at its end also what ended it. `at` is the time, in seconds."""
+
+    run: Run
+    is_final: bool
+    error: BaseException | None = None
+    at: float = 0.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Worker:
+    """A worker as its parent sees it."""
+
+    rank: int
+    process: Any
+    link: Connection
+    run: Run | None = None
+    report: Report | None = None
+    is_listening: bool = True
+
+
+def run_workers(work: Work, run: Run, *, num_processes: int, folder: Path) -> None:
+    """Run `work` in so many processes and take over what the first of them recorded.
+
+    folder: keeps what a worker other than the first said, where it failed.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, which the workers get, too; at once at the second.
+        RuntimeError: where a worker died without a word.
+        Exception: whatever ended a worker first.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        # As torchrun says that the store is there already.
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "WORLD_SIZE": str(num_processes),
+        "LOCAL_WORLD_SIZE": str(num_processes),
+        "OMP_NUM_THREADS": os.environ.get(
+            "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes))
+        ),
+    }
+    workers: list[Worker] = []
+    with forwarded_signals(workers) as received:
+        try:
+            for rank in range(num_processes):
+                workers.append(start(work, rank=rank, environment=environment, folder=folder))
+            error = supervise(workers)
+        finally:
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
+            for worker in workers:  # read once more: what was said just before the end
+                listen(worker)
+                worker.link.close()
+            if workers and workers[0].run is not None:
+                run.outcome |= workers[0].run.outcome
+                run.environment |= workers[0].run.environment
+        if error is not None and received:
+            raise Interrupted(received[0])
+        if error is not None:
+            raise error
+
+
+def start(work: Work, *, rank: int, environment: dict[str, str], folder: Path) -> Worker:
+    """Start one worker."""
+    context = multiprocessing.get_context("spawn")
+    link, other_end = context.Pipe()
+    seat = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    process = context.Process(
+        target=serve,
+        name=f"rank {rank}",
+        args=(other_end, pickle.dumps(work), {**environment, **seat}),
+        kwargs={"level": logging.getLogger().level, "output": folder / f"rank{rank}.log"},
+    )
+    process.start()
+    other_end.close()
+    return Worker(rank=rank, process=process, link=link)
+
+
+@contextmanager
+def forwarded_signals(workers: list[Worker]) -> Iterator[list[int]]:
+    """Inside, the first SIGINT or SIGTERM goes to the workers, the second one raises here."""
+    received: list[int] = []
+
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        received.append(signum)
+        if len(received) > 1:
+            raise Interrupted(signum)
+        for worker in workers:
+            if worker.process.is_alive():
+                os.kill(worker.process.pid, signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {each: signal.signal(each, forward) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def supervise(workers: list[Worker]) -> BaseException | None:
+    """Listen until all have ended, or for a little while after one has ended badly.
+
+    Returns:
+        What ended the run, if it did not end well.
+    """
+    deadline: float | None = None
+    while alive := [worker for worker in workers if worker.process.is_alive()]:
+        for worker in workers:
+            listen(worker)
+        if deadline is None and first_error(workers) is not None:
+            deadline = time.monotonic() + GRACE_SECONDS
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            ask_how_far(workers[0])
+            return first_error(workers)
+        links = [each.link for each in workers if each.is_listening]
+        wait([*links, *(worker.process.sentinel for worker in alive)], timeout=left)
+    for worker in workers:
+        listen(worker)
+    return first_error(workers)
+
+
+def listen(worker: Worker) -> None:
+    """Take in what a worker has said so far."""
+    try:
+        while worker.is_listening and worker.link.poll():
+            said = worker.link.recv()
+            if isinstance(said, logging.LogRecord):
+                logging.getLogger(said.name).handle(said)
+                continue
+            assert isinstance(said, Report)
+            worker.run = said.run
+            if said.is_final:
+                worker.report = said
+    except (EOFError, OSError):
+        worker.is_listening = False
+
+
+def ask_how_far(worker: Worker) -> None:
+    """Let a worker that hangs (waiting for a dead one, say) tell what it has recorded."""
+    with suppress(OSError):  # it has ended
+        worker.link.send(None)
+        if worker.link.poll(REPLY_SECONDS):
+            listen(worker)
+
+
+def first_error(workers: list[Worker]) -> BaseException | None:
+    """What ended the run: a death without a word, else the earliest error."""
+    for worker in workers:
+        code = worker.process.exitcode
+        if worker.report is None and code is not None and not worker.is_listening:
+            return RuntimeError(describe_death(worker.rank, code))
+    reports = [worker.report for worker in workers if worker.report is not None]
+    failed = sorted((each for each in reports if each.error is not None), key=lambda each: each.at)
+    return failed[0].error if failed else None
+
+
+def describe_death(rank: int, code: int) -> str:
+    """Exit code or signal in words."""
+    how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    hint = ", as the system does when the machine's memory runs out" if code == -9 else ""
+    return (
+        f"the process of rank {rank} ended unexpectedly ({how}{hint}), so all others were stopped; "
+        f"see the log above and rank{rank}.log, and type the same command to continue from the "
+        "last checkpoint"
+    )
+
+
+# In a worker
+
+
+def serve(
+    link: Connection, work: bytes, environment: dict[str, str], *, level: int, output: Path
+) -> None:
+    """The life of one worker; it doesn't return."""
+    os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, interrupt)
+    os.environ |= environment
+    is_main = environment["RANK"] == "0"
+    run, speech = Run(), Speech(link)
+    threading.Thread(target=answer_parent, args=(link, speech, run), daemon=True).start()
+    logging.getLogger().handlers = [QueueHandler(speech)]  # type: ignore[arg-type]
+    logging.getLogger().setLevel(level)
+    if not is_main:
+        hush()
+        redirect_output(output)
+    from tqdm import tqdm
+
+    # Its default is a lock between processes, which nobody frees at the end below.
+    tqdm.set_lock(threading.RLock())
+    try:
+        pickle.loads(work)(run)
+    finally:
+        error = sys.exception()
+        speech.put_nowait(
+            Report(run=run, is_final=True, error=portable(error), at=time.time()),
+        )
+        if error is None and not is_main:
+            output.unlink(missing_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # What libraries tidy up at the end can wait for ever for a process that is gone.
+        os._exit(0 if error is None else 1)
+
+
+def interrupt(signum: int, _frame: FrameType | None) -> NoReturn:
+    """A signal outside of training ends the work at once."""
+    raise Interrupted(signum)
+
+
+class Speech:
+    """One process's side of a link, for several threads; a queue to the logging library."""
+
+    def __init__(self, link: Connection) -> None:
+        self.link = link
+        self.lock = threading.RLock()
+
+    def put_nowait(self, said: Any) -> None:
+        """Send to the parent."""
+        with self.lock:
+            self.link.send(said)
+
+
+def answer_parent(link: Connection, speech: Speech, run: Run) -> None:
+    """Say how far the work is whenever asked; end with the parent."""
+    try:
+        while True:
+            link.recv()
+            speech.put_nowait(Report(run=run, is_final=False))
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def hush() -> None:
+    """Only errors are worth saying more than once. To be called before the libraries come."""
+    os.environ |= {
+        "TQDM_DISABLE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+def redirect_output(file: Path) -> None:
+    """What libraries and a crash print goes to a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+
+
+def portable(error: BaseException | None) -> BaseException | None:
+    """The error with its traceback as a note; a RuntimeError in place of one that can't travel."""
+    if error is None:
+        return None
+    trace = "".join(traceback.format_exception(error))
+    try:
+        copy: BaseException = pickle.loads(pickle.dumps(error))
+    except (pickle.PicklingError, TypeError, AttributeError):
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note(f"In process {os.environ['RANK']}:\n{trace}")
+    return copy
