@@ -100,12 +100,16 @@ class DataParallel(nn.Module):
                         setattr(replica.get_submodule(module), attribute, value)
 
     def seed_devices(self, num_replicas: int) -> None:
-        """Other GPUs draw from seeds out of the CPU's generator, which checkpoints keep: left
+        """Other GPUs draw from seeds out of the first one's generator, which checkpoints keep: left
         alone, all of them would draw the same dropout, and another one after a resume."""
-        others = dict.fromkeys(self.devices[1:num_replicas])
-        for device in others:
-            if device.type == "cuda" and device != self.devices[0] and self.training:
-                seed = int(torch.randint(2**62, ()))
+        first = self.devices[0]
+        if first.type != "cuda" or not self.training:
+            return
+        generator = torch.cuda.default_generators[first.index]
+        start = generator.initial_seed() + generator.get_offset()
+        for place, device in enumerate(dict.fromkeys(self.devices[:num_replicas])):
+            if device.type == "cuda" and device != first:
+                seed = (start + (place << 40)) % 2**63
                 torch.cuda.default_generators[device.index].manual_seed(seed)
 
 

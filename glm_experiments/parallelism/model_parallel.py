@@ -1,0 +1,186 @@
+"""One process, the layers of one model on several devices, several micro batches under way.
+
+Where which layer goes is `layer_plan`'s; here a model is made to run as it is laid out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
+from transformers import PreTrainedModel
+
+from glm_experiments.models.loss import sum_loss
+from glm_experiments.parallelism.layer_plan import Stage
+from glm_experiments.parallelism.layer_sizes import find_layers
+
+Batch = dict[str, torch.Tensor]
+FIRST, LAST = "first", "last"
+
+
+class ModelParallel(nn.Module):
+    """Trains a split model: all micro batches forward, then one backward pass of their sum."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.module = model
+
+    def forward(
+        self,
+        *,
+        chunks: Sequence[Batch] | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **batch: Any,
+    ) -> dict[str, torch.Tensor]:
+        """The loss of all chunks, on the first device.
+
+        Args:
+            chunks: micro batches with `label_positions`; None: `batch` is the only one.
+            num_items_in_batch: what the summed loss is divided by; None: the number of labels.
+        """
+        chunks = [batch] if chunks is None else chunks
+        # A head on the first device would wait there for the last one, and with it the next chunk:
+        # so all layers are queued first, then all heads.
+        hidden = [self.run_layers(chunk) for chunk in chunks]
+        losses = [self.sum_losses(each, chunk) for each, chunk in zip(hidden, chunks, strict=True)]
+        total = torch.stack(losses).sum().to(chunks[0]["input_ids"].device)
+        if num_items_in_batch is None:
+            num_items_in_batch = sum(len(chunk["label_positions"]) for chunk in chunks)
+        return {"loss": total / num_items_in_batch}
+
+    def run_layers(self, chunk: Batch) -> torch.Tensor:
+        """Hidden states (batch, length, hidden) on the last device."""
+        inputs = {
+            key: value for key, value in chunk.items() if key not in ("labels", "label_positions")
+        }
+        hidden = self.module.base_model(**inputs, use_cache=False).last_hidden_state
+        assert isinstance(hidden, torch.Tensor)
+        return hidden
+
+    def sum_losses(self, hidden: torch.Tensor, chunk: Batch) -> torch.Tensor:
+        """The summed loss of a chunk's labelled positions, on the head's device."""
+        positions = chunk["label_positions"]
+        rows = hidden.flatten(0, 1).index_select(0, positions.to(hidden.device))
+        targets = chunk["labels"].flatten().index_select(0, positions + 1)
+        return sum_loss(self.module.lm_head, rows, targets)
+
+
+class Copies:
+    """What several layers of a device take: sent there once, and kept as long as the original."""
+
+    def __init__(self) -> None:
+        self.by_device: dict[torch.device, Any] = {}
+
+    def send(self, value: Any, device: torch.device) -> Any:
+        """`value`, with the tensors in its tuples, lists and dicts, on `device`, differentiably."""
+        if isinstance(value, torch.Tensor):
+            return value if value.device == device else self.find(value, device)
+        if isinstance(value, tuple | list):
+            return type(value)(self.send(each, device) for each in value)
+        if type(value) is dict:
+            return {key: self.send(each, device) for key, each in value.items()}
+        return value
+
+    def find(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """The copy of `tensor`, unless it was written to or is wanted with a history since."""
+        copies = self.by_device.setdefault(device, WeakTensorKeyDictionary())
+        state = tensor._version, torch.is_grad_enabled()
+        kept: tuple[Any, torch.Tensor] | None = copies.get(tensor)
+        if kept is None or kept[0] != state:
+            kept = state, tensor.to(device, non_blocking=device.type == "cuda")
+            copies[tensor] = kept
+        return kept[1]
+
+
+class OnDevice:
+    """A module that takes its arguments to its device.
+
+    In `__call__`, not in a hook: what activation checkpointing keeps is then on the device already,
+    and is not sent again when the layer is computed a second time.
+    """
+
+    stage_device: torch.device
+    copies: Copies
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = self.copies.send(args, self.stage_device)
+        kwargs = self.copies.send(kwargs, self.stage_device)
+        plain: Any = super()
+        return plain.__call__(*args, **kwargs)
+
+
+def split_model(model: PreTrainedModel, device_map: Mapping[str, str]) -> PreTrainedModel:
+    """Let a model whose parts lie as `device_map` says run across its devices, in place.
+
+    Raises:
+        ValueError: for flex attention, whose masks can't follow from device to device.
+    """
+    if model.config._attn_implementation.endswith("flex_attention"):
+        raise ValueError(
+            "parallelism=model_parallel does not work with model.attn_implementation="
+            "flex_attention; type model.attn_implementation=sdpa"
+        )
+    remove_library_hooks(model)
+    copies = Copies()
+    for module in (*find_layers(model), model.get_submodule("lm_head")):
+        module.__class__ = build_class(type(module))
+        module.stage_device = next(module.parameters()).device
+        module.copies = copies  # type: ignore[assignment]
+    # What the Trainer knows a split model by.
+    model.__dict__["hf_device_map"] = {
+        name: torch.device(device) for name, device in device_map.items()
+    }
+    return model
+
+
+@functools.cache  # one class each
+def build_class(cls: type[nn.Module]) -> type[nn.Module]:
+    """`cls` that moves its arguments, under the same name."""
+    return type(cls.__name__, (OnDevice, cls), {"__module__": cls.__module__})
+
+
+def remove_library_hooks(model: nn.Module) -> None:
+    """Take accelerate's hooks off: they send the same mask anew to every layer."""
+    from accelerate.hooks import remove_hook_from_module
+
+    for module in model.modules():
+        if "_hf_hook" in module.__dict__:
+            remove_hook_from_module(module)
+            module.__dict__.pop("forward", None)  # the class's own is in force again
+
+
+def name_parts(model: PreTrainedModel) -> dict[str, int | str]:
+    """By module name: its layer, or `first` or `last` for what comes before and after all layers.
+
+    model: not yet tuned; what a tuner adds follows its layer by itself.
+    """
+    prefix, base = model.base_model_prefix, model.base_model
+    layers = find_layers(model)
+    embedding = model.get_input_embeddings()
+    parts: dict[str, int | str] = {}
+    for name, child in base.named_children():
+        if child is layers:
+            parts |= {f"{prefix}.{name}.{index}": index for index in range(len(layers))}
+        else:
+            has_weights = any(True for _ in child.parameters())
+            parts[f"{prefix}.{name}"] = LAST if has_weights and child is not embedding else FIRST
+    head = model.get_submodule("lm_head")
+    is_tied = head.weight is embedding.weight
+    parts["lm_head"] = FIRST if is_tied else LAST
+    return parts
+
+
+def map_parts(parts: Mapping[str, int | str], stages: Sequence[Stage]) -> dict[str, str]:
+    """By module name, the device that its stage is on."""
+    by_layer = {
+        layer: stage.device for stage in stages for layer in range(stage.first, stage.last + 1)
+    }
+    ends = {FIRST: stages[0].device, LAST: stages[-1].device}
+    return {
+        name: by_layer[place] if isinstance(place, int) else ends[place]
+        for name, place in parts.items()
+    }
