@@ -20,9 +20,11 @@ from torch import nn
 
 from glm_experiments.config import (
     Config,
+    DataParallelConfig,
     DisabledConfig,
     FreezeConfig,
     FullConfig,
+    ModelParallelConfig,
     ShardedConfig,
 )
 from glm_experiments.data.collation import Collator
@@ -33,9 +35,18 @@ from glm_experiments.data.splits import Splits, load_splits
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.evaluation.report import render_comparison, write_predictions
-from glm_experiments.models.preparation import prepare_model, prepare_tokenizer
+from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
 from glm_experiments.parallelism import processes
+from glm_experiments.parallelism.data_parallel import DataParallel
 from glm_experiments.parallelism.distributed import replicate
+from glm_experiments.parallelism.layer_plan import describe_stages, plan_stages, render_stages
+from glm_experiments.parallelism.layer_sizes import measure_free_memory, measure_sizes
+from glm_experiments.parallelism.model_parallel import (
+    ModelParallel,
+    map_parts,
+    name_parts,
+    split_model,
+)
 from glm_experiments.parallelism.placement import Placement, World, plan_placement, read_world
 from glm_experiments.parallelism.sharded import ShardedPasses, shard
 from glm_experiments.parallelism.workers import run_workers
@@ -146,12 +157,12 @@ def run_stages(
     is_sharded = isinstance(config.parallelism, ShardedConfig) and placement.num_processes > 1
     tracking = config.tracking if is_main else DisabledConfig(name="disabled")
     with open_tracked_run(tracking, description) as tracked:
-        model = prepare_model(
-            config.model,
-            tokenizer,
-            device_map={"": "cpu" if is_sharded else placement.device},
-            seed=config.seed,
-        )
+        device_map = {"": "cpu" if is_sharded else placement.device}
+        if isinstance(config.parallelism, ModelParallelConfig):
+            device_map, record.outcome["split"] = plan_split(config, tokenizer, placement)
+        model = prepare_model(config.model, tokenizer, device_map=device_map, seed=config.seed)
+        if isinstance(config.parallelism, ModelParallelConfig):
+            model = split_model(model, device_map)
         record.environment["model"] = {
             "path": config.model.path,
             "revision": getattr(model.config, "_commit_hash", None),
@@ -251,8 +262,36 @@ def train_model(
     )
 
 
+def plan_split(
+    config: Config, tokenizer: Any, placement: Placement
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Which device each part of the model goes to, and the record of the plan, before it loads."""
+    outline = outline_model(config.model, tokenizer)
+    parts = name_parts(outline)
+    sizes = measure_sizes(
+        apply_tuner(outline, config.tuner),
+        dtype=getattr(torch, config.model.dtype),
+        num_rows=config.training.micro_batch_size,
+        length=config.data.context_length,
+        activation_checkpointing=config.training.activation_checkpointing,
+    )
+    stages = plan_stages(
+        sizes,
+        devices=placement.devices,
+        free_bytes=measure_free_memory(placement.devices),
+        num_micro_batches=placement.num_chunks,
+    )
+    log.info("%s", render_stages(stages, num_micro_batches=placement.num_chunks))
+    return map_parts(parts, stages), describe_stages(stages, num_micro_batches=placement.num_chunks)
+
+
 def plan_wrap(config: Config, placement: Placement) -> Callable[[nn.Module], nn.Module] | None:
     """What makes the module that trains out of the model; None: it trains as it is."""
+    if isinstance(config.parallelism, DataParallelConfig):
+        devices = [torch.device(device) for device in placement.devices]
+        return functools.partial(DataParallel, devices=devices)
+    if isinstance(config.parallelism, ModelParallelConfig):
+        return ModelParallel
     if placement.num_processes == 1:
         return None
     if isinstance(config.parallelism, ShardedConfig):

@@ -1,4 +1,4 @@
-"""A model section -> a tokenizer and a model ready to be tuned, pretrained or with fresh weights."""
+"""A model section -> a tokenizer and a model ready to be tuned, pretrained or of new weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from glm_experiments.config import ModelConfig, Weights
 from glm_experiments.models.building import build_model
+from glm_experiments.models.layouts import find_layout
 from glm_experiments.models.loading import load_model
+from glm_experiments.models.locations import find_model_folder
 from glm_experiments.models.loss import apply_label_only_loss
 from glm_experiments.models.tokenizer_loading import load_tokenizer
 from glm_experiments.models.tokenizer_training import build_tokenizer_files
@@ -39,6 +41,32 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
     return load_tokenizer(str(folder))
 
 
+def outline_model(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
+    """The model's modules and shapes without its numbers, on `meta`; of a hub id only the
+    configuration is fetched.
+
+    Raises:
+        ValueError: for what can't be loaded.
+    """
+    dtype = getattr(torch, config.dtype)
+    if config.weights is Weights.random:
+        return build_model(
+            config.geometry,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            seed=0,
+            attn_implementation=config.attn_implementation,
+            device="meta",
+        )
+    folder = find_model_folder(config.path, revision=config.revision, patterns=[["config.json"]])
+    layout = find_layout(folder, name=config.path)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            layout.config, dtype=dtype, attn_implementation=str(config.attn_implementation)
+        )
+    return model
+
+
 def prepare_model(
     config: ModelConfig, tokenizer: Any, *, device_map: Mapping[str, str], seed: int
 ) -> PreTrainedModel:
@@ -56,7 +84,9 @@ def prepare_model(
             dtype=dtype,
             seed=seed,
             attn_implementation=config.attn_implementation,
-        ).to(device_map[""])
+        )
+        for name, device in device_map.items():
+            model.get_submodule(name).to(device)
     else:
         model = load_model(
             config.path,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 GIB = 2**30
 LABELLED_SHARE = 0.5
@@ -149,12 +150,16 @@ def expected_utilisation(num_stages: int, num_micro_batches: int) -> float:
     return num_micro_batches / (num_micro_batches + num_stages - 1)
 
 
-def expected_peaks(stages: Sequence[Stage]) -> dict[str, int]:
-    """Bytes by device, of all its stages."""
+def describe_stages(stages: Sequence[Stage], *, num_micro_batches: int) -> dict[str, Any]:
+    """A plan for the run's record: bytes by device, and what each stage has."""
     peaks: Counter[str] = Counter()
     for stage in stages:
         peaks[stage.device] += stage.peak_bytes
-    return dict(peaks)
+    return {
+        "stages": [asdict(stage) for stage in stages],
+        "expected_peak_memory_bytes": dict(peaks),
+        "expected_utilisation": expected_utilisation(len(stages), num_micro_batches),
+    }
 
 
 def render_stages(stages: Sequence[Stage], *, num_micro_batches: int) -> str:

@@ -25,8 +25,9 @@ FIRST, LAST = "first", "last"
 class ModelParallel(nn.Module):
     """Trains a split model: all micro batches forward, then one backward pass of their sum."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        assert isinstance(model, PreTrainedModel)
         self.module = model
 
     def forward(
@@ -114,22 +115,13 @@ class OnDevice:
 
 
 def split_model(model: PreTrainedModel, device_map: Mapping[str, str]) -> PreTrainedModel:
-    """Let a model whose parts lie as `device_map` says run across its devices, in place.
-
-    Raises:
-        ValueError: for flex attention, whose masks can't follow from device to device.
-    """
-    if model.config._attn_implementation.endswith("flex_attention"):
-        raise ValueError(
-            "parallelism=model_parallel does not work with model.attn_implementation="
-            "flex_attention; type model.attn_implementation=sdpa"
-        )
+    """Let a model whose parts lie as `device_map` says run across its devices, in place."""
     remove_library_hooks(model)
     copies = Copies()
     for module in (*find_layers(model), model.get_submodule("lm_head")):
-        module.__class__ = build_class(type(module))
+        module.__class__ = build_class(type(module))  # type: ignore[arg-type]
         module.stage_device = next(module.parameters()).device
-        module.copies = copies  # type: ignore[assignment]
+        module.copies = copies
     # What the Trainer knows a split model by.
     model.__dict__["hf_device_map"] = {
         name: torch.device(device) for name, device in device_map.items()
@@ -157,7 +149,15 @@ def name_parts(model: PreTrainedModel) -> dict[str, int | str]:
     """By module name: its layer, or `first` or `last` for what comes before and after all layers.
 
     model: not yet tuned; what a tuner adds follows its layer by itself.
+
+    Raises:
+        ValueError: for flex attention, whose masks can't follow from device to device.
     """
+    if model.config._attn_implementation.endswith("flex_attention"):
+        raise ValueError(
+            "parallelism=model_parallel does not work with model.attn_implementation="
+            "flex_attention; type model.attn_implementation=sdpa"
+        )
     prefix, base = model.base_model_prefix, model.base_model
     layers = find_layers(model)
     embedding = model.get_input_embeddings()
