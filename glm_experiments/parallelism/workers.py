@@ -170,18 +170,22 @@ def supervise(workers: list[Worker]) -> BaseException | None:
 
 def listen(worker: Worker) -> None:
     """Take in what a worker has said so far."""
-    try:
-        while worker.is_listening and worker.link.poll():
-            said = worker.link.recv()
-            if isinstance(said, logging.LogRecord):
-                logging.getLogger(said.name).handle(said)
-                continue
-            assert isinstance(said, Report)
-            worker.run = said.run
-            if said.is_final:
-                worker.report = said
-    except (EOFError, OSError):
-        worker.is_listening = False
+    while worker.is_listening:
+        try:
+            if not worker.link.poll():
+                return
+            message = worker.link.recv_bytes()
+        except (EOFError, OSError):
+            worker.is_listening = False
+            return
+        said = pickle.loads(message)
+        if isinstance(said, logging.LogRecord):
+            logging.getLogger(said.name).handle(said)
+            continue
+        assert isinstance(said, Report)
+        worker.run = said.run
+        if said.is_final:
+            worker.report = said
 
 
 def ask_how_far(worker: Worker) -> None:
@@ -244,7 +248,7 @@ def serve(
         speech.put_nowait(
             Report(run=run, is_final=True, error=portable(error), at=time.time()),
         )
-        if error is None and not is_main:
+        if not is_main and (error is None or isinstance(error, KeyboardInterrupt)):
             output.unlink(missing_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -266,8 +270,9 @@ class Speech:
 
     def put_nowait(self, said: Any) -> None:
         """Send to the parent."""
+        message = pickle.dumps(said)  # whole: torch would have `send` lend tensors' memory
         with self.lock:
-            self.link.send(said)
+            self.link.send_bytes(message)
 
 
 def answer_parent(link: Connection, speech: Speech, run: Run) -> None:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from glm_experiments.config import TrainingConfig
 from glm_experiments.data.collation import Collator
 from glm_experiments.models.loss import apply_label_only_loss
+from glm_experiments.parallelism.processes import num_processes
 from glm_experiments.training.arguments import Precision, plan_batch
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.tuners import TunerAdapter, apply_tuner
@@ -107,7 +108,7 @@ def run_training(
         seed=0,
         output_dir=output_dir,
         device=torch.device(device),
-        batch=plan_batch(config, num_processes=1, num_chunks=num_chunks),
+        batch=plan_batch(config, num_processes=num_processes(), num_chunks=num_chunks),
         precision=Precision(autocast=None, scales_loss=False),
         adapter=TunerAdapter(model, prompt_format="chatglm", base="tiny"),
         measure_loss=lambda _: 0.0,

@@ -1,0 +1,129 @@
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from glm_experiments.parallelism.workers import run_workers
+from glm_experiments.results import Diverged, Interrupted, Run, status_of
+from tests.parallelism import works
+
+LONGEST_END_SECONDS = 12.0
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def start(work, tmp_path: Path) -> Run:
+    run = Run()
+    run_workers(work, run, num_processes=2, folder=tmp_path)
+    return run
+
+
+def test_the_first_worker_records_and_speaks(tmp_path, caplog, capfd):
+    with caplog.at_level(logging.INFO):
+        run = start(works.succeed, tmp_path)
+    assert run.outcome == {"rank": 0, "world": ["2", "0"]}
+    assert run.environment == {"model": "tiny"}
+    assert [each.getMessage() for each in caplog.records] == ["said by 0"]
+    assert caplog.records[0].name == "tests.parallelism.works"
+    assert capfd.readouterr().err == "printed by 0\n"
+    assert list(tmp_path.iterdir()) == []
+    assert "RANK" not in os.environ
+
+
+def test_a_mistake_is_told_once_with_its_type_and_what_was_recorded(tmp_path):
+    run = Run()
+    with pytest.raises(ValueError, match=r"^data.path is wrong; type another") as caught:
+        run_workers(works.fail_alike, run, num_processes=2, folder=tmp_path)
+    assert run.outcome["rank"] == 0
+    assert "In process" in caught.value.__notes__[0]
+    assert "in fail_alike" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "message", "status"),
+    [
+        ("kill", RuntimeError, r"the process of rank 1 ended unexpectedly \(SIGKILL,", "failed"),
+        ("exit", RuntimeError, r"rank 1 ended unexpectedly \(exit code 7\).*rank1\.log", "failed"),
+        ("silent", RuntimeError, r"rank 1 ended unexpectedly \(exit code 0\)", "failed"),
+        ("memory", works.OutOfMemoryError, "^CUDA: no memory is left", "out_of_memory"),
+        ("diverged", Diverged, "^the loss is nan at step 3", "diverged"),
+        ("stubborn", RuntimeError, "^StubbornError: two words", "failed"),
+    ],
+)
+def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch):
+    monkeypatch.setattr("glm_experiments.parallelism.workers.GRACE_SECONDS", 0.5)
+    run, began = Run(), time.monotonic()
+    with pytest.raises(kind, match=message) as caught:
+        run_workers(
+            functools.partial(works.fail_in_second, how=how), run, num_processes=2, folder=tmp_path
+        )
+    assert time.monotonic() - began < LONGEST_END_SECONDS
+    assert status_of(caught.value) == status
+    assert run.outcome["rank"] == 0  # told while it hung
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_every_worker_once(signum, tmp_path, monkeypatch):
+    monkeypatch.setenv("READY_FOLDER", str(tmp_path))
+
+    def interrupt() -> None:
+        works.wait_for_ready(tmp_path, count=2)
+        os.kill(os.getpid(), signum)
+
+    threading.Thread(target=interrupt).start()
+    run = Run()
+    with pytest.raises(Interrupted) as caught:
+        run_workers(works.stop_nicely, run, num_processes=2, folder=tmp_path)
+    assert caught.value.args == (signum,)
+    assert run.outcome["noted"] == [signum]
+
+
+def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("READY_FOLDER", str(tmp_path))
+
+    def interrupt() -> None:
+        works.wait_for_ready(tmp_path, count=2)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Interrupted):
+        start(works.ignore_signals, tmp_path)
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_workers_do_not_outlive_their_parent(tmp_path):
+    environment = {**os.environ, "READY_FOLDER": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-m", "tests.parallelism.works"], env=environment)
+    workers = works.wait_for_ready(tmp_path, count=2)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + LONGEST_END_SECONDS
+    while alive := [each for each in workers if is_alive(each)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
+
+
+def is_alive(process: int) -> bool:
+    """A zombie that nobody waits for counts as dead."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

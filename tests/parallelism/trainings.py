@@ -1,0 +1,111 @@
+"""Trainings of tiny models in one process or several, for the tests of distributed and sharded."""
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from glm_experiments.evaluation.generation import generate_answers
+from glm_experiments.models import loss
+from glm_experiments.parallelism import processes
+from glm_experiments.parallelism.distributed import replicate
+from glm_experiments.parallelism.placement import World
+from glm_experiments.parallelism.sharded import ShardedPasses, shard
+from glm_experiments.parallelism.workers import run_workers
+from glm_experiments.results import Run
+from glm_experiments.tuners import apply_tuner
+from tests.parallelism import tiny_runs
+from tests.tuners import tiny_models
+
+NUM_PROCESSES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training; `changes` are the training section's. Its name is its parallelism's folder."""
+
+    kind: str = "glm"
+    tuner: str = "lora"
+    parallelism: str = "single"
+    dtype: torch.dtype = torch.float32
+    folder: str = "run"
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+def run_alone(trainings: list[Training], folder: Path) -> list[dict[str, Any]]:
+    """In this process, whatever their parallelism says."""
+    return [run_one(each, folder=folder, parallelism="single") for each in trainings]
+
+
+def run_together(trainings: list[Training], folder: Path) -> list[dict[str, Any]]:
+    """In workers, all in one start of them."""
+    run = Run()
+    work = functools.partial(run_all, trainings, folder)
+    run_workers(work, run, num_processes=NUM_PROCESSES, folder=folder)
+    return run.outcome["trainings"]
+
+
+def run_all(trainings: list[Training], folder: Path, run: Run) -> None:
+    import os
+
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    world = World(rank=rank, size=NUM_PROCESSES, local_rank=rank)
+    processes.join_world(world, device="cpu")
+    run.outcome["trainings"] = [
+        run_one(each, folder=folder, parallelism=each.parallelism) for each in trainings
+    ]
+
+
+def run_one(training: Training, *, folder: Path, parallelism: str) -> dict[str, Any]:
+    """What came of it: losses, the trained state, answers, and what of each weight lies here."""
+    loss.CHUNK_LENGTH = 2  # the head is used, and used again for the gradient, several times
+    is_glm = training.kind == "glm"
+    build = tiny_models.build_glm if is_glm else tiny_models.build_chatglm
+    model = loss.apply_label_only_loss(build(dtype=training.dtype))
+    rows = tiny_runs.build_rows(training.kind)
+    model = apply_tuner(model, tiny_runs.tuner_config(training.tuner, training.kind))
+    num_frozen = sum(not each.requires_grad for each in model.parameters())
+    wrap: Any = None
+    if parallelism == "distributed":
+        wrap = functools.partial(replicate, device="cpu")
+    if parallelism == "sharded":
+        model = shard(model, device="cpu")
+        own = training.tuner in ("freeze", "full")
+        wrap = functools.partial(ShardedPasses, reduces_every_pass=own)
+    losses, result = tiny_runs.run_training(
+        model,
+        output_dir=folder / training.folder,
+        rows=rows,
+        wrap=wrap,
+        **training.changes,
+    )
+    prompts = [row["input_ids"][:-2] for row in rows[:5]]
+    answer = generate_answers
+    if parallelism == "distributed":
+        answer = processes.answer_together(answer)
+    answers = answer(
+        model, prompts, batch_size=2, max_new_tokens=4, stop_token_ids=[2], pad_token_id=0
+    )
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    parts = {
+        name: (each.to_local().numel(), each.numel(), str(each.dtype), each.requires_grad)
+        for name, each in model.named_parameters()
+        if isinstance(each, DTensor)
+    }
+    return {
+        "losses": losses,
+        "state": result.state,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "answers": answers,
+        "parts": processes.gather(parts),
+        "num_frozen": num_frozen,
+        "num_parameters": sum(1 for _ in model.parameters()),
+    }
