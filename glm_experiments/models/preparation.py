@@ -16,7 +16,7 @@ from glm_experiments.models.loading import load_model
 from glm_experiments.models.locations import find_model_folder
 from glm_experiments.models.loss import apply_label_only_loss
 from glm_experiments.models.tokenizer_loading import load_tokenizer
-from glm_experiments.models.tokenizer_training import build_tokenizer_files
+from glm_experiments.models.tokenizer_training import Layout, build_tokenizer_files
 from glm_experiments.models.vocabulary import check_vocabulary
 
 
@@ -33,7 +33,7 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
         return load_tokenizer(config.path, revision=config.revision)
     assert config.vocabulary_size is not None
     if not folder.is_dir():
-        layout = "chatglm" if config.geometry.get("model_type") == "chatglm" else "chatglm3"
+        layout: Layout = "chatglm" if config.geometry.get("model_type") == "chatglm" else "chatglm3"
         folder.mkdir(parents=True)
         build_tokenizer_files(
             texts, vocabulary_size=config.vocabulary_size, folder=folder, layout=layout
