@@ -90,6 +90,7 @@ def train(
         num_checkpoints_kept=config.save_total_limit,
         wrap=wrap,
     )
+    torch.manual_seed(seed + arguments.process_index)  # processes drop out each their own
     progress = Progress(
         count_tokens=lambda: trainer.num_tokens,
         log_values=log_values,

@@ -1,0 +1,196 @@
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glm_experiments import train
+from glm_experiments.training.checkpoints import numbered_checkpoints, what_is_broken
+
+OVERRIDES = [
+    "data=general",
+    "data.num_train_rows=29",
+    "data.num_validation_rows=5",
+    "tuner.lora_dropout=0",
+    "training.batch_size=8",
+    "training.micro_batch_size=2",
+    "training.num_train_epochs=2",
+    "training.learning_rate=1e-3",
+    "training.logging_steps=1",
+    "training.eval_steps=4",
+    "training.save_total_limit=null",
+    "evaluation.batch_size=2",
+    "evaluation.max_new_tokens=6",
+    "'evaluation.metrics=[exact_match,perplexity]'",
+    "tracking=disabled",
+]
+TWO = ["parallelism.num_devices=2"]
+ENDLESS = ["training.max_steps=100000", "training.num_train_epochs=null", "evaluation.before=false"]
+
+
+def overrides(folder: Path, *more: str) -> list[str]:
+    return [*(each.strip("'") for each in OVERRIDES), f"hydra.run.dir={folder}", *more]
+
+
+def run_here(folder: Path, monkeypatch, *more: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["glm-train", *overrides(folder, *more)])
+    train.main()
+
+
+def start(folder: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    command = [sys.executable, *launcher, "-m", "glm_experiments.train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *overrides(folder, *more)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def read_record(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def read_metrics(folder: Path, key: str) -> dict[int, float]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row[key] for row in rows if key in row}
+
+
+def compare(folder: Path, alone: Path) -> None:
+    for key in ("train/loss", "train/grad_norm", "validation/loss", "train/learning_rate"):
+        values = read_metrics(alone, key)
+        assert read_metrics(folder, key) == pytest.approx(values, rel=1e-4), key
+    assert list(read_metrics(folder, "train/loss")) == list(range(1, 9))
+    record, expected = read_record(folder), read_record(alone)
+    assert record["run"]["status"] == expected["run"]["status"] == "finished"
+    for key in ("tokens", "steps", "best_step", "trainable_parameters", "adapter_bytes", "data"):
+        assert record["outcome"][key] == expected["outcome"][key], key
+    for when in ("before", "after"):
+        metrics, wanted = (
+            each["outcome"]["metrics"][when]["general"] for each in (record, expected)
+        )
+        assert metrics == pytest.approx(wanted, rel=1e-4)
+    assert record["environment"]["data"] == expected["environment"]["data"]
+    assert list(numbered_checkpoints(folder)) == list(numbered_checkpoints(alone))
+    for checkpoint in numbered_checkpoints(folder).values():
+        assert what_is_broken(checkpoint) is None
+    assert {each.name for each in folder.iterdir()} == {each.name for each in alone.iterdir()}
+
+
+def test_two_processes_do_the_experiment_of_one(tmp_path, monkeypatch, capfd):
+    run_here(tmp_path / "alone", monkeypatch)
+    capfd.readouterr()
+    run_here(tmp_path / "two", monkeypatch, "parallelism=distributed", *TWO)
+    compare(tmp_path / "two", tmp_path / "alone")
+    predictions = [(tmp_path / name / "predictions.jsonl").read_text() for name in ("alone", "two")]
+    assert predictions[0] == predictions[1]
+    assert set(read_record(tmp_path / "two")["outcome"]["peak_memory_bytes"]) == {
+        "cpu",
+        "cpu of process 1",
+    }
+    spoken = "".join(capfd.readouterr())
+    assert spoken.count("step 8/8: loss") == 1
+    assert "Warning" not in spoken
+
+
+@pytest.mark.slow
+def test_a_sharded_run_does_the_experiment_of_one(tmp_path, monkeypatch):
+    run_here(tmp_path / "alone", monkeypatch)
+    run_here(tmp_path / "two", monkeypatch, "parallelism=sharded", *TWO)
+    compare(tmp_path / "two", tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallelism", ["distributed", "sharded"])
+def test_under_torchrun_there_is_one_run(parallelism, tmp_path, monkeypatch):
+    run_here(tmp_path / "alone" / "run", monkeypatch)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    folder = f"{tmp_path}/many/${{now:%f}}"
+    process = start(Path(folder), f"parallelism={parallelism}", launcher=launcher)
+    _, spoken = process.communicate()
+    assert process.returncode == 0, spoken
+    (run,) = (each for each in (tmp_path / "many").iterdir() if each.name != "cache")
+    compare(run, tmp_path / "alone" / "run")
+
+
+@pytest.mark.slow
+def test_a_mistake_under_torchrun_ends_all(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    process = start(
+        tmp_path / "run",
+        "parallelism=distributed",
+        "data=files",
+        "data.path=/nowhere.jsonl",
+        launcher=launcher,
+    )
+    _, spoken = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert spoken.count("glm-train: ") == 1, spoken
+    assert read_record(tmp_path / "run")["run"]["status"] == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parallelism", "signum", "code"),
+    [("distributed", signal.SIGINT, 130), ("sharded", signal.SIGTERM, 143)],
+)
+def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code, tmp_path):
+    folder, chosen = tmp_path / "run", f"parallelism={parallelism}"
+    process = start(folder, chosen, *TWO, *ENDLESS)
+    wait_for_step(folder, process)
+    process.send_signal(signum)
+    _, spoken = process.communicate(timeout=60)
+    assert process.returncode == code, spoken
+    assert read_record(folder)["run"]["status"] == "interrupted"
+    last, checkpoint = list(numbered_checkpoints(folder).items())[-1]
+    assert what_is_broken(checkpoint) is None
+    assert last == max(read_metrics(folder, "train/loss"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder, "parallelism=distributed", *TWO, *ENDLESS)
+    wait_for_step(folder, process)
+    workers = sorted(children_of(process.pid))  # the resource tracker is not among them
+    os.kill(workers[victim], signal.SIGKILL)
+    began = time.monotonic()
+    _, spoken = process.communicate(timeout=30)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 1
+    record = read_record(folder)
+    assert record["run"]["status"] == "failed"
+    assert f"the process of rank {victim} ended unexpectedly (SIGKILL" in spoken
+    assert f"rank {victim}" in record["run"]["error"]["message"]
+    if victim == 1:
+        assert record["outcome"]["trainable_parameters"] == 61440
+    assert not any(Path(f"/proc/{each}").exists() for each in workers)
+
+
+def wait_for_step(folder: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            if len(read_metrics(folder, "train/loss")) > 2:
+                return
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def children_of(parent: int) -> list[int]:
+    """The workers of a run: its children that multiprocessing spawned."""
+    tasks = Path(f"/proc/{parent}/task").iterdir()
+    found = itertools.chain(*((each / "children").read_text().split() for each in tasks))
+    return [
+        int(each) for each in found if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()
+    ]
