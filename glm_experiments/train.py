@@ -55,10 +55,13 @@ def follow(world: World) -> None:
     """Take part in what the first process composes; torchrun started several."""
     workers.hush()
     from glm_experiments import experiment
+    from glm_experiments.parallelism import processes
 
     try:
         experiment.follow()
     except (ValueError, RuntimeError, OSError) as error:
+        if processes.are_dismissed():  # the first process has said what went wrong
+            sys.exit(MISTAKE)
         sys.stderr.write(f"glm-train: process {world.rank}: {error}\n")
         sys.exit(MISTAKE)
 
@@ -67,7 +70,7 @@ def dismiss_followers() -> None:
     """Tell the processes that torchrun started beside this one that there is no more to do."""
     from glm_experiments.parallelism import processes
 
-    processes.hand_out(None)
+    processes.dismiss()
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from glm_experiments.parallelism.placement import World
 Value = TypeVar("Value")
 # Loading and encoding differ in length between processes; a dead one is noticed otherwise.
 TIMEOUT = timedelta(hours=2)
+OVER = "over"
 
 
 def join_world(world: World, *, device: str) -> None:
@@ -52,10 +53,21 @@ def open_store() -> Store:
 
 
 def hand_out(job: Any) -> None:
-    """Let the other processes work on `job`, too; None: there are no more."""
+    """Let the other processes work on `job`, too."""
     store = open_store()
     number = store.add("num_jobs", 1)
     store.set(f"job{number}", pickle.dumps(job))  # type: ignore[arg-type]
+
+
+def dismiss() -> None:
+    """Let the other processes know that there is no more to do."""
+    open_store().set(OVER, "")
+    hand_out(None)
+
+
+def are_dismissed() -> bool:
+    """Whether the main process has ended its work, well or badly."""
+    return bool(open_store().check([OVER]))
 
 
 def handed_out() -> Iterator[Any]:

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainingArguments
@@ -106,7 +106,7 @@ def build_arguments(
         )
     # Evaluation, best checkpoint and rotation are the Trainer subclass's own.
     never = 2**62
-    arguments = {
+    arguments: dict[str, Any] = {
         "output_dir": str(output_dir),
         "seed": seed,
         "data_seed": seed,

@@ -69,7 +69,7 @@ def train(
     resume = from_main(
         lambda: checkpoints.find_resume(config.resume, run_dir=output_dir, settings=settings)
     )
-    library_logging.set_verbosity_warning()
+    library_logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
     arguments = build_arguments(
         config,
         output_dir=output_dir,

@@ -42,6 +42,10 @@ class GLMTrainer(Trainer):
     settings: what a checkpoint must agree with to be continued.
     """
 
+    # The library's are unions with what it has before and after training.
+    model: Any
+    lr_scheduler: Any
+
     def __init__(
         self,
         *,
@@ -123,7 +127,7 @@ class GLMTrainer(Trainer):
         return super()._wrap_model(model, training=training, dataloader=dataloader)
 
     def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
-        norm: torch.Tensor = super()._clip_grad_norm(model)
+        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     # Validation loss
@@ -163,6 +167,7 @@ class GLMTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            assert self.args.output_dir is not None
             run_dir = Path(self.args.output_dir)
             checkpoints.write_marker(
                 run_dir / f"checkpoint-{self.state.global_step}", settings=self.settings
