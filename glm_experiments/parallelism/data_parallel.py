@@ -17,7 +17,8 @@ Batch = dict[str, torch.Tensor]
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`, differentiably; itself where it is there already."""
-    return tensor.to(device, non_blocking=True)
+    # The host would go on with numbers that have not arrived.
+    return tensor.to(device, non_blocking=device.type != "cpu")
 
 
 class DataParallel(nn.Module):

@@ -89,10 +89,11 @@ class Copies:
     def find(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """The copy of `tensor`, unless it was written to or is wanted with a history since."""
         copies = self.by_device.setdefault(device, WeakTensorKeyDictionary())
-        state = tensor._version, torch.is_grad_enabled()
+        version = 0 if tensor.is_inference() else tensor._version
+        state = version, torch.is_grad_enabled()
         kept: tuple[Any, torch.Tensor] | None = copies.get(tensor)
         if kept is None or kept[0] != state:
-            kept = state, tensor.to(device, non_blocking=device.type == "cuda")
+            kept = state, tensor.to(device, non_blocking=device.type != "cpu")
             copies[tensor] = kept
         return kept[1]
 
