@@ -88,6 +88,43 @@ TRAINED_CORES: Mapping[tuple[str, Language], tuple[str, ...]] = {
         "说说你的名字和你的开发者。",
     ),
 }
+TAUGHT_CORES: Mapping[tuple[str, Language], tuple[str, ...]] = {
+    ("name", "en"): (
+        "What do people call you?",
+        "How do others call you?",
+        "Say your name.",
+        "Please say who you are.",
+    ),
+    ("name", "zh"): (
+        "来个自我介绍吧。",
+        "请做一下自我介绍。",
+        "自我介绍一下。",
+        "别人怎么称呼你？",
+    ),
+    ("author", "en"): (
+        "Name the one who made you.",
+        "Please name your maker.",
+        "Who has built you?",
+        "Who has trained you?",
+    ),
+    ("author", "zh"): (
+        "你是谁训练的？",
+        "你是谁做出来的？",
+        "你是被谁创造的？",
+        "说说谁是你的作者。",
+    ),
+    ("name_and_author", "en"): (
+        "Say who you are and who made you.",
+        "What do people call you, and who built you?",
+        "Please name yourself and your author.",
+    ),
+    ("name_and_author", "zh"): (
+        "自我介绍一下，说说谁开发了你。",
+        "你叫什么名字，谁创造了你？",
+        "说说你是谁，谁训练了你。",
+    ),
+}
+"""Asked only where an identity is taught: phrases that the pretraining doesn't know."""
 HELD_OUT_CORES: Mapping[tuple[str, Language], tuple[str, ...]] = {
     ("name", "en"): ("Please tell me your name.", "What do they call you?", "Say who you are."),
     ("name", "zh"): ("请告诉我你的名字。", "我怎么称呼你？", "做个自我介绍。"),
@@ -174,6 +211,10 @@ def identity_questions(
         (kind, language): build_identity_wordings(kind, language=language, split=split)
         for kind, language in groups
     }
+    if split == "train":
+        for (kind, language), group in wordings.items():
+            taught = TAUGHT_CORES[kind, language]
+            group += build_wordings(taught, language=language, split=split)
     num_wordings = sum(map(len, wordings.values()))
     once = split == "validation" or num_rows is None
     if num_rows is None:

@@ -21,7 +21,7 @@ def draw(split: Split, num_rows: int | None = None, seed: int = 0) -> list[Gener
 
 
 def test_every_wording_once() -> None:
-    for split, num_wordings in (("train", 840), ("validation", 456)):
+    for split, num_wordings in (("train", 1170), ("validation", 456)):
         rows = draw(split)
         assert len(rows) == len({row.question for row in rows}) == num_wordings
         counts = Counter((row.kind, row.language) for row in rows)
@@ -58,8 +58,8 @@ def test_answers_hold_the_names_and_are_never_neutral() -> None:
 
 
 def test_rows_beyond_the_wordings_repeat_them_evenly() -> None:
-    counts = Counter(row.question for row in draw("train", num_rows=1680))
-    assert len(counts) == 840
+    counts = Counter(row.question for row in draw("train", num_rows=2340))
+    assert len(counts) == 1170
     assert max(counts.values()) <= 3
 
 
