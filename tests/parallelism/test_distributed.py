@@ -194,3 +194,23 @@ def children_of(parent: int) -> list[int]:
     return [
         int(each) for each in found if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()
     ]
+
+
+@pytest.mark.multi_gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("parallelism", ["distributed", "sharded"])
+def test_two_gpus_do_the_experiment_of_one(parallelism, dtype, tmp_path, monkeypatch):
+    settings = f"model.dtype={dtype}", "training.activation_checkpointing=true"
+    run_here(tmp_path / "alone", monkeypatch, *settings)
+    run_here(tmp_path / "two", monkeypatch, f"parallelism={parallelism}", *TWO, *settings)
+    precision = {"rel": 1e-4} if dtype == "float32" else {"rel": 0.05, "abs": 1e-3}
+    values = read_metrics(tmp_path / "alone", "train/loss")
+    assert read_metrics(tmp_path / "two", "train/loss") == pytest.approx(values, **precision)
+    outcome = read_record(tmp_path / "two")["outcome"]
+    assert set(outcome["peak_memory_bytes"]) == {"cuda:0", "cuda:1"}
+
+
+@pytest.mark.multi_gpu
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_does_not_leave_the_other_waiting_for_its_gpu(victim, tmp_path):
+    test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path)
