@@ -1,8 +1,30 @@
 """What every test shares: no network beyond loopback, no tracker that phones home."""
 
 import os
+import socket
+from typing import Any
+
+import pytest
 
 # Both cores already work inside torch; tokenizers' own pool only adds fork warnings.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")
+_connect = socket.socket.connect
+
+
+def connect_to_loopback(self: socket.socket, address: Any) -> None:
+    """Connect, unless the address lies outside of this machine."""
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOOPBACK:
+        raise OSError(f"tests have no network: {address}")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Any:
+    """Keep every test of this process off the network."""
+    socket.socket.connect = connect_to_loopback  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = _connect  # type: ignore[method-assign]
