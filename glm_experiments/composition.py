@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ CONF_DIR = next(
 )
 # Composing takes about 50 ms a job: of a larger grid each value is checked, not each combination.
 MOST_COMBINATIONS_CHECKED = 16
+# Sections whose keys are another library's; `+section.key=value` adds one.
+OPEN_SECTIONS = ("training.extra", "model.geometry")
 
 
 def build_loader(config_dir: str | None = None) -> ConfigLoaderImpl:
@@ -66,6 +69,7 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
         ValueError: with every bad override, one a line.
     """
     loader = build_loader()
+    overrides = [quote_text(override) for override in overrides]
     sections = set(loader.list_groups("")) & set(saved)
     options = [each for each in overrides if each.partition("=")[0] in sections]
     values = [each for each in overrides if each not in options]
@@ -83,7 +87,7 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
         typed[section] = OmegaConf.structured(kind)
     cfg = OmegaConf.merge(typed, saved)
     assert isinstance(cfg, DictConfig)
-    problems += apply_values(loader, cfg, values)
+    problems += apply_values(cfg, values)
     if problems:
         raise ValueError(schemas.join_problems(problems))
     return cfg
@@ -98,16 +102,29 @@ def type_of(section: str, cfg: DictConfig) -> type:
     raise ValueError(f"the saved {section} ({cfg.get('name')}) is of another version of this tool")
 
 
-def apply_values(loader: ConfigLoaderImpl, cfg: DictConfig, overrides: list[str]) -> list[str]:
+def apply_values(cfg: DictConfig, overrides: list[str]) -> list[str]:
     """Set `key=value` overrides on a composed config; returns what is wrong with the others."""
     problems = []
     for override in overrides:
         try:
             parsed = OverridesParser.create().parse_override(override)
+            if parsed.is_sweep_override():
+                problems.append(f"{override}: several values make a sweep; type -m before them")
+                continue
             OmegaConf.update(cfg, parsed.key_or_group, parsed.value())
         except (HydraException, OmegaConfBaseException) as error:
-            problems.append(describe_value(loader, override, cfg, error))
+            problems.append(describe_value(override, cfg, error))
     return problems
+
+
+def quote_text(override: str) -> str:
+    """An override whose values have letters beyond ASCII, quoted as Hydra's grammar wants them."""
+    key, equals, value = override.partition("=")
+    if value.isascii() or "'" in value or '"' in value:
+        return override
+    # What structures a list, a dict or a sweep stays outside of the quotes.
+    quoted = re.sub(r"[^][,{}():]*[^\x00-\x7f][^][,{}():]*", r"'\g<0>'", value)
+    return f"{key}{equals}{quoted}"
 
 
 def check_command_line(
@@ -122,7 +139,7 @@ def check_command_line(
         ValueError: with every problem, one a line.
     """
     loader = build_loader(config_dir)
-    overrides = [override for override in overrides if not override.startswith("hydra.")]
+    overrides = [quote_text(each) for each in overrides if not each.startswith("hydra.")]
     axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
     problems: dict[str, None] = {}  # in order, each once
     for job in plan_jobs(axes):
@@ -178,13 +195,37 @@ def override_values(override: Override) -> list[str]:
 
 def job_problems(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
     """What is wrong with one job; empty: nothing."""
+    if any(override.startswith(("+", "~")) for override in overrides):
+        cfg = compose(loader, [])
+        strange = {each: problem for each in overrides if (problem := sign_problem(cfg, each))}
+        if strange:
+            rest = [override for override in overrides if override not in strange]
+            return [*strange.values(), *job_problems(loader, rest)]
     try:
         schemas.parse(compose(loader, overrides))
     except ValueError as error:
         return [line.removeprefix("- ") for line in str(error).splitlines()]
-    except (HydraException, OmegaConfBaseException):
-        return explain(loader, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        return explain(loader, overrides) or [reason(error)]
     return []
+
+
+def sign_problem(cfg: DictConfig, override: str) -> str | None:
+    """Why a key can't be added (`+`) or left out (`~`); None: it can, or has no sign."""
+    key = override.lstrip("+~").partition("=")[0]
+    section = key.rpartition(".")[0]
+    if override.startswith("~") and section not in OPEN_SECTIONS:
+        return f"{override}: a run needs every key; type {key}=... to change it"
+    if not override.startswith("+") or section in OPEN_SECTIONS:
+        return None
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(tree, dict)
+    known = [*flatten(tree), "experiment", "sweep"]
+    if override.startswith("++") and key in known:
+        return None
+    if key in known or owners_of(key):
+        return f"{override}: {key} is there already; type {override.lstrip('+')}"
+    return f"there is no key {key}; type {nearest(key, known)}"
 
 
 def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
@@ -208,7 +249,7 @@ def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
         else:
             good.append(override)
     cfg = compose(loader, good)
-    problems += apply_values(loader, cfg, values)
+    problems += apply_values(cfg, values)
     try:
         schemas.parse(cfg)
     except ValueError as error:
@@ -225,9 +266,7 @@ def describe_option(loader: ConfigLoaderImpl, override: str, error: Exception) -
     return f"{override}: {reason(error)}"
 
 
-def describe_value(
-    loader: ConfigLoaderImpl, override: str, cfg: DictConfig, error: Exception
-) -> str:
+def describe_value(override: str, cfg: DictConfig, error: Exception) -> str:
     """A bad `key=value` as: what was asked, why it can't be, what to type."""
     key = override.lstrip("+~").partition("=")[0]
     if isinstance(error, OverrideParseException):
@@ -238,6 +277,9 @@ def describe_value(
     known = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(known, dict)
     keys = flatten(known)
+    for section in OPEN_SECTIONS:
+        if key == section or key.startswith(f"{section}."):
+            return f"{override}: type +{section}.KEY=VALUE to add a key"
     if key in keys:
         return f"{override}: {reason(error)}; type e.g. {key}={keys[key]}"
     if owners := owners_of(key):
@@ -246,7 +288,7 @@ def describe_value(
             f"{key}: {section}={cfg[section].name} has no {field}; "
             f"type {' or '.join(f'{section}={owner}' for owner in owners)} to use it"
         )
-    return f"there is no key {key}; type {nearest(key, [*keys, *loader.list_groups('')])}"
+    return f"there is no key {key}; type {nearest(key, [*keys, 'experiment', 'sweep'])}"
 
 
 def owners_of(key: str) -> list[str]:
@@ -262,7 +304,8 @@ def owners_of(key: str) -> list[str]:
 def reason(error: Exception) -> str:
     """The innermost message of a composition error, on one line."""
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else None
-    return str(cause or error).strip().splitlines()[0]
+    first, *others = str(cause or error).strip().splitlines()
+    return f"{first} {others[0].strip()}" if first.endswith(":") and others else first
 
 
 def flatten(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -69,6 +69,21 @@ class TrainOn(StrEnum):
     last_turn = "last_turn"
 
 
+class LrScheduler(StrEnum):
+    """Names of transformers' SchedulerType."""
+
+    linear = "linear"
+    cosine = "cosine"
+    cosine_with_restarts = "cosine_with_restarts"
+    polynomial = "polynomial"
+    constant = "constant"
+    constant_with_warmup = "constant_with_warmup"
+    inverse_sqrt = "inverse_sqrt"
+    # With arguments of their own, in training.extra.lr_scheduler_kwargs.
+    cosine_with_min_lr = "cosine_with_min_lr"
+    warmup_stable_decay = "warmup_stable_decay"
+
+
 class TrackingMode(StrEnum):
     online = "online"
     offline = "offline"
@@ -438,8 +453,7 @@ class TrainingConfig:
     """How long, how fast, how often saved."""
 
     learning_rate: float
-    lr_scheduler_type: str
-    """A name of transformers' SchedulerType: linear, cosine, constant_with_warmup, ..."""
+    lr_scheduler_type: LrScheduler
     warmup_share: float
     """Share of all steps over which the learning rate rises."""
     weight_decay: float
@@ -636,7 +650,15 @@ class Config:
             self.evaluation,
             self.tracking,
         )
+        problems: list[str] = []
+        check(
+            problems,
+            0 <= self.seed < 2**32,
+            f"seed must be at least 0 and below 2**32, got {self.seed}; type e.g. seed=0",
+        )
+        check(problems, bool(self.name.strip()), "name is blank; type e.g. name=my_run")
         return [
+            *problems,
             *(problem for section in sections for problem in section.problems()),
             *self.batch_problems(),
             *self.validation_problems(),

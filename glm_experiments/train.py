@@ -79,6 +79,9 @@ def main() -> None:
     if world is not None and world.rank > 0:
         follow(world)
         return
+    sys.argv[1:] = [
+        each if each.startswith("-") else composition.quote_text(each) for each in sys.argv[1:]
+    ]
     arguments = get_args_parser().parse_args()
     failures: list[str] = []
     only_prints = arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
