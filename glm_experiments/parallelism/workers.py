@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[Run], None]
 """What every worker does, filling a record of its own; importable by name."""
-# What the others may take to notice the end of one, and a stuck one to say how far it got.
-GRACE_SECONDS = 5.0
+# What the others may take to end after one that died without a word; after one that said why, for
+# then they may be ending, too, and tell a tracker; and a stuck one to say how far it got.
+DEATH_SECONDS = 5.0
+ERROR_SECONDS = 30.0
 REPLY_SECONDS = 1.0
 
 
@@ -155,8 +157,10 @@ def supervise(workers: list[Worker]) -> BaseException | None:
     while alive := [worker for worker in workers if worker.process.is_alive()]:
         for worker in workers:
             listen(worker)
-        if deadline is None and first_error(workers) is not None:
-            deadline = time.monotonic() + GRACE_SECONDS
+        if deadline is None and (error := first_error(workers)) is not None:
+            has_spoken = any(worker.report and worker.report.error is error for worker in workers)
+            patience = ERROR_SECONDS if has_spoken else DEATH_SECONDS
+            deadline = time.monotonic() + patience
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             ask_how_far(workers[0])

@@ -177,6 +177,7 @@ class GLMTrainer(Trainer):
                 num_kept=self.num_checkpoints_kept,
                 best_step=self.state.best_global_step,
             )
+        self.accelerator.wait_for_everyone()  # whoever ends first makes the others end
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         state = whole_optimizer_state(self.optimizer)

@@ -63,7 +63,8 @@ def test_a_mistake_is_told_once_with_its_type_and_what_was_recorded(tmp_path):
     ],
 )
 def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch):
-    monkeypatch.setattr("glm_experiments.parallelism.workers.GRACE_SECONDS", 0.5)
+    for name in ("DEATH_SECONDS", "ERROR_SECONDS"):
+        monkeypatch.setattr(f"glm_experiments.parallelism.workers.{name}", 0.5)
     run, began = Run(), time.monotonic()
     with pytest.raises(kind, match=message) as caught:
         run_workers(
