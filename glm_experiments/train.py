@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from glm_experiments import composition, config
-from glm_experiments.parallelism import workers
+from glm_experiments.parallelism import worker
 from glm_experiments.parallelism.placement import World, read_world
 from glm_experiments.results import RunFailed
 
@@ -53,7 +53,7 @@ def describe_job() -> str:
 
 def follow(world: World) -> None:
     """Take part in what the first process composes; torchrun started several."""
-    workers.hush()
+    worker.hush()
     from glm_experiments import experiment
     from glm_experiments.parallelism import processes
 
