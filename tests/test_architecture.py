@@ -35,7 +35,7 @@ FORBIDDEN = {
     },
     "training": {
         *("peft", "wandb", "hydra"),
-        *(f"glm_experiments.{name}" for name in ("data", "models", "tuners", "parallelism")),
+        *(f"glm_experiments.{name}" for name in ("data", "models", "tuners")),
         *(f"glm_experiments.{name}" for name in ("evaluation", "tracking", "experiment")),
     },
     "evaluation": {
