@@ -34,6 +34,7 @@ from glm_experiments.data.rendering import render_samples
 from glm_experiments.data.splits import Splits, load_splits
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
+from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.report import render_comparison, write_predictions
 from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
 from glm_experiments.parallelism import processes
@@ -171,6 +172,7 @@ def run_stages(
         before: dict[str, Evaluation] = {}
         after: dict[str, Evaluation] = {}
         metrics = record.outcome.setdefault("metrics", {})
+        record.outcome["metric_definitions"] = DEFINITIONS
         if config.evaluation.before:
             # Tuners change whole weights, so what is sharded before is a copy.
             base = shard(copy.deepcopy(model), device=placement.device) if is_sharded else model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from glm_experiments import composition
-from glm_experiments.config import Config, parse
+from glm_experiments.config import Config, ModelParallelConfig, SingleConfig, parse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -104,27 +104,29 @@ def new_evaluation_folder(run_dir: Path, *, now: datetime) -> Path:
 
 
 def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:
-    """Load base, tokenizer and what was trained, on the device of `config.parallelism`.
+    """Load base, tokenizer and what was trained: on one device, or split as the run was.
+
+    Several processes or replicas train faster; one answers as well.
 
     Raises:
         ValueError: for a run or checkpoint that can't be used.
+        RuntimeError: for a device that is not there.
     """
-    import os
-
-    import torch
-
+    from glm_experiments.experiment import place, plan_split
     from glm_experiments.models.preparation import prepare_model, prepare_tokenizer
-    from glm_experiments.parallelism.placement import plan_placement, read_world
+    from glm_experiments.parallelism.model_parallel import split_model
     from glm_experiments.tuners import load_adapter
 
     adapter = find_adapter(run_dir, checkpoint)
-    placement = plan_placement(
-        config.parallelism,
-        num_gpus=torch.cuda.device_count(),
-        world=read_world(dict(os.environ)),
-    )
+    if not isinstance(config.parallelism, SingleConfig | ModelParallelConfig):
+        config = replace(config, parallelism=SingleConfig(name="single", device=None))
+    placement = place(config, None)
     tokenizer = prepare_tokenizer(config.model, texts=(), folder=run_dir / TOKENIZER)
-    model = prepare_model(
-        config.model, tokenizer, device_map={"": placement.device}, seed=config.seed
-    )
+    is_split = isinstance(config.parallelism, ModelParallelConfig)
+    device_map = {"": placement.device}
+    if is_split:
+        device_map, _ = plan_split(config, tokenizer, placement)
+    model = prepare_model(config.model, tokenizer, device_map=device_map, seed=config.seed)
+    if is_split:
+        model = split_model(model, device_map)
     return LoadedRun(run_dir, adapter, config, tokenizer, load_adapter(model, adapter))
