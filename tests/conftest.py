@@ -28,3 +28,20 @@ def _no_network() -> Any:
     socket.socket.connect = connect_to_loopback  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Types a command in this process; returns how it ended."""
+    from tests.running import Typed
+
+    return Typed(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def typed_once():
+    """As `typed`, for runs that several tests look at."""
+    from tests.running import Typed
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Typed(monkeypatch, None)

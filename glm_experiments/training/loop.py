@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as library_logging
 
 from glm_experiments.config import TrainingConfig
@@ -97,15 +98,30 @@ def train(
         is_main=arguments.process_index == 0,
     )
     replace_callbacks(trainer, progress)
-    if config.early_stopping_patience is not None:
-        trainer.add_callback(
-            EarlyStoppingCallback(early_stopping_patience=config.early_stopping_patience)
-        )
+    saved = None
+    if resume is not None:
+        saved = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
+        progress.last_loss = last_loss(saved)
+    num_worse = 0 if saved is None else count_worse(saved)
+    patience = config.early_stopping_patience
+    if patience is not None:
+        stopping = EarlyStoppingCallback(early_stopping_patience=patience)
+        stopping.early_stopping_patience_counter = num_worse
+        trainer.add_callback(stopping)
     with StopRequest() as stop, warnings.catch_warnings():
         trainer.add_callback(stop)
-        if resume is not None:
-            log.info("continuing %s", resume)
-        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        # The library would train one more step of a training that has come to its end.
+        if saved is not None and (
+            saved.global_step >= saved.max_steps or (patience is not None and num_worse >= patience)
+        ):
+            assert resume is not None
+            log.info("%s is the end of this training: nothing is left to do", resume)
+            restore_state(model, adapter.read(resume / checkpoints.ADAPTER))
+            trainer.state = saved
+        else:
+            if resume is not None:
+                log.info("continuing %s", resume)
+            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(stop.signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
@@ -124,6 +140,17 @@ def train(
         tokens_per_second=progress.tokens_per_second,
         state=state,
     )
+
+
+def last_loss(state: TrainerState) -> float | None:
+    """The last training loss that a saved state knows of."""
+    return next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+
+
+def count_worse(state: TrainerState) -> int:
+    """Evaluations since the best one, up to a saved state."""
+    losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def replace_callbacks(trainer: GLMTrainer, progress: Progress) -> None:

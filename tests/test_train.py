@@ -1,0 +1,469 @@
+"""glm-train from the command line to the record: whatever a run may come to."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.running import TINY, UNMEASURED, Signal, read_losses, read_record
+from tests.shared_data import SHARED, needs_shared
+
+NO_WARMUP = "training.warmup_share=0"
+
+
+def run_alone(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """glm-train in a process of its own, and the processor seconds that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "glm_experiments.train", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+# What answers at once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--help"], 0, "tuner: freeze, full, lora, lora_linear, p_tuning_v2"),
+        (["experiment=identity", "--cfg", "job"], 0, "assistant_name: 小智"),
+        (["tuner.rr=4", "tuner=loar"], 1, "- tuner=loar is no option of tuner; type tuner=lora\n"),
+        (["-m", "tuner.r=4,-8"], 1, "- tuner.r must be positive, got -8; type e.g. tuner.r=1"),
+    ],
+)
+def test_help_config_and_mistakes_answer_without_torch(arguments, code, text):
+    done, seconds = run_alone(*arguments)
+    imports = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    said = done.stdout + "\n".join(line for line in done.stderr.splitlines() if line not in imports)
+    assert done.returncode == code
+    assert text.strip() in said
+    assert "Traceback" not in said
+    assert not [line for line in imports if line.endswith((" torch", " transformers", " peft"))]
+    assert seconds < 2  # half of it on an idle machine
+
+
+# One run and its folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, typed_once):
+    """A short measured run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    overrides = ["data.assistant_name=小明", NO_WARMUP, "training.max_steps=3"]
+    assert typed_once.train(folder, *overrides).code == 0
+    return folder
+
+
+def test_a_finished_run_is_recorded(finished):
+    record = read_record(finished)
+    assert set(record) == {"run", "config", "outcome", "environment"}
+    run, outcome = record["run"], record["outcome"]
+    assert (run["name"], run["status"], run["error"]) == ("identity", "finished", None)
+    assert run["duration_seconds"] > 0
+    assert "data.assistant_name='小明'" in run["overrides"]
+    assert record["config"]["data"]["assistant_name"] == "小明"
+    assert record["config"]["training"]["max_steps"] == 3
+    assert outcome["steps"] == 3
+    assert outcome["loss"] == read_losses(finished)[3]
+    for when in ("before", "after"):
+        assert set(outcome["metrics"][when]) == {"identity", "general"}
+        for metrics in outcome["metrics"][when].values():
+            assert 0 <= metrics["exact_match"] <= 100
+            assert metrics["perplexity"] > 1
+    before, after = (outcome["metrics"][when]["identity"] for when in ("before", "after"))
+    assert after["perplexity"] < before["perplexity"]
+    # r * (in + out) of q, k, v, o, gate_up and down, in six layers
+    per_layer = 8 * (4 * 192 + 2 * (192 + 64) + 192 + 1280 + 640 + 192)
+    assert outcome["trainable_parameters"] == 6 * per_layer
+    assert outcome["total_parameters"] > 3_000_000
+    assert outcome["tokens_per_second"] > 0
+    files = [each for each in (finished / "adapter").iterdir() if each.is_file()]
+    assert outcome["adapter_bytes"] == sum(each.stat().st_size for each in files)
+    assert record["environment"]["data"]["fingerprint"]
+    assert record["environment"]["model"]["path"] == "package:tiny_glm"
+
+
+def test_a_run_leaves_its_files(finished):
+    left = {path.name for path in finished.iterdir()}
+    assert left >= {".hydra", "train.log", "metrics.jsonl", "predictions.jsonl", "adapter"}
+    assert left >= {"results.json", "checkpoint-3"}
+    rows = (finished / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 8
+    assert {"question", "reference", "answer_before", "answer_after"} <= set(json.loads(rows[0]))
+    text = (finished / "train.log").read_text(encoding="utf-8")
+    assert "identity" in text
+    assert "exact_match" in text
+    assert "trained" in text  # two samples, token by token
+    assert "masked" in text
+
+
+def test_a_finished_run_is_not_trained_again(finished, typed, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    state = load_file(folder / "adapter" / "adapter_model.safetensors")
+    overrides = ["data.assistant_name=小明", NO_WARMUP, "training.max_steps=3"]
+    assert typed.train(folder, *overrides).code == 0
+    outcome = read_record(folder)["outcome"]
+    assert outcome["steps"] == 3
+    assert outcome["loss"] == read_record(finished)["outcome"]["loss"]
+    again = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in state.items())
+
+
+def test_a_changed_setting_is_not_continued(finished, typed, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    overrides = ["data.assistant_name=小明", NO_WARMUP, "training.max_steps=3"]
+    done = typed.train(folder, *overrides, "training.learning_rate=1e-3")
+    assert done.code == 1
+    assert "training.learning_rate was 0.002, now 0.001; type the former values" in done.err
+    assert read_record(folder)["run"]["status"] == "failed"
+    again = [*overrides, "training.learning_rate=1e-3", "training.resume=never"]
+    assert typed.train(folder, *again).code == 0
+    assert read_record(folder)["run"]["status"] == "finished"
+
+
+# One loss trajectory
+
+
+def test_the_same_seed_gives_the_same_losses(finished, typed, tmp_path):
+    overrides = ["data.assistant_name=小明", NO_WARMUP, "training.max_steps=3", *UNMEASURED]
+    assert typed.train(tmp_path / "same", *overrides).code == 0
+    assert read_losses(tmp_path / "same") == read_losses(finished)
+    assert typed.train(tmp_path / "other", *overrides, "seed=1").code == 0
+    assert read_losses(tmp_path / "other")[1] != read_losses(finished)[1]
+
+
+@pytest.mark.parametrize("tuner", ["lora", "p_tuning_v2"])
+def test_batches_of_one_size_give_one_trajectory(tuner, typed, tmp_path):
+    ways = {
+        "at once": ["training.micro_batch_size=8"],
+        "accumulated": ["training.micro_batch_size=1"],
+        "recomputed": ["training.micro_batch_size=4", "training.activation_checkpointing=true"],
+    }
+    losses = []
+    for name, way in ways.items():
+        done = typed.train(
+            tmp_path / name,
+            *(f"tuner={tuner}", NO_WARMUP, "training.batch_size=8", "training.max_steps=3"),
+            *("tuner.prefix_dropout=0" if tuner == "p_tuning_v2" else "tuner.lora_dropout=0",),
+            *(*way, *UNMEASURED),
+        )
+        assert done.code == 0, done.err
+        losses.append(list(read_losses(tmp_path / name).values()))
+    assert len(losses[0]) == 3
+    assert losses[0][2] < losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_packed_rows_give_the_loss_of_padded_ones(typed, tmp_path):
+    # All rows are in every step, so both ways see the same labels.
+    batch = ["training.batch_size=32", "training.micro_batch_size=8", "training.max_steps=3"]
+    for packing in ("true", "false"):
+        way = [f"data.packing={packing}", NO_WARMUP, *batch, *UNMEASURED]
+        assert typed.train(tmp_path / packing, *way).code == 0
+    packed, padded = (list(read_losses(tmp_path / each).values()) for each in ("true", "false"))
+    assert packed == pytest.approx(padded, rel=1e-4)
+    assert padded[2] < padded[0]
+
+
+@pytest.mark.parametrize("tuner", ["lora", "p_tuning_v2", "freeze", "full"])
+def test_exactly_the_tuners_parameters_move(tuner, typed, tmp_path, monkeypatch):
+    from glm_experiments import experiment
+
+    seen = []
+    apply_tuner = experiment.apply_tuner
+
+    def watch(model, *args, **kwargs):
+        tuned = apply_tuner(model, *args, **kwargs)
+        start = {name: each.detach().clone() for name, each in tuned.named_parameters()}
+        seen.append((tuned, start))
+        return tuned
+
+    monkeypatch.setattr(experiment, "apply_tuner", watch)
+    done = typed.train(
+        tmp_path / "run", f"tuner={tuner}", NO_WARMUP, "training.max_steps=3", *UNMEASURED
+    )
+    assert done.code == 0, done.err
+    ((model, start),) = seen
+    moved = {name for name, each in model.named_parameters() if not torch.equal(each, start[name])}
+    trainable = {name for name, each in model.named_parameters() if each.requires_grad}
+    assert moved == trainable
+    word = {"lora": "lora_", "p_tuning_v2": "prefix", "freeze": "layers.", "full": ""}[tuner]
+    assert all(word in name for name in moved)
+    if tuner == "freeze":
+        assert {name.split("layers.")[1].partition(".")[0] for name in moved} == {"3", "4", "5"}
+    if tuner == "full":
+        assert moved == set(start)
+
+
+# Stopped and continued
+
+LONG = (
+    *("tuner.lora_dropout=0.1", "training.max_steps=24", "training.save_steps=5"),
+    *("training.batch_size=4", "training.micro_batch_size=2", *UNMEASURED),
+)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, typed_once):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    assert typed_once.train(folder, *LONG).code == 0
+    return folder
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_continues_as_if_it_had_not(signum, code, typed, tmp_path, unbroken):
+    folder = tmp_path / "run"
+    with Signal(signum, folder=folder, num_steps=3):
+        done = typed.train(folder, *LONG)
+    assert done.code == code
+    assert done.err.endswith("glm-train: interrupted\n")
+    record = read_record(folder)
+    assert record["run"]["status"] == "interrupted"
+    assert record["run"]["error"]["message"] == signum.name
+    assert signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL)
+    stopped_at = max(read_losses(folder))
+    assert 3 <= stopped_at < 24
+    last = folder / f"checkpoint-{stopped_at}"
+    assert (last / "complete.json").is_file()
+
+    # Younger, but not whole: one that was being written, one whose file was cut.
+    shutil.copytree(last, folder / "checkpoint-22")
+    (folder / "checkpoint-22" / "complete.json").unlink()
+    shutil.copytree(last, folder / "checkpoint-23")
+    (folder / "checkpoint-23" / "optimizer.pt").write_bytes(b"PK")
+    assert typed.train(folder, *LONG).code == 0
+    text = (folder / "train.log").read_text(encoding="utf-8")
+    assert f"{folder / 'checkpoint-22'} is passed over: it was not written to its end" in text
+    assert "checkpoint-23 is passed over: optimizer.pt is not as it was written" in text
+    assert f"continuing {last}" in text
+    assert read_losses(folder) == read_losses(unbroken)
+    record = read_record(folder)
+    assert (record["run"]["status"], record["outcome"]["steps"]) == ("finished", 24)
+    name = Path("adapter", "adapter_model.safetensors")
+    ours, theirs = load_file(folder / name), load_file(unbroken / name)
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+def test_old_checkpoints_make_room(unbroken):
+    assert sorted(each.name for each in unbroken.glob("checkpoint-*")) == [
+        "checkpoint-20",
+        "checkpoint-24",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_that_is_stopped_exits_as_a_shell_expects(signum, code, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "glm_experiments.train", *TINY, "training.max_steps=2000"]
+    process = subprocess.Popen(
+        [*command, *UNMEASURED, f"hydra.run.dir={folder}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert read_record(folder)["run"]["status"] == "interrupted"
+    (checkpoint,) = folder.glob("checkpoint-*")
+    assert (checkpoint / "complete.json").is_file()
+
+
+def test_a_run_stopped_before_training_is_recorded(typed, tmp_path, monkeypatch):
+    from glm_experiments import experiment
+
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(experiment, "evaluate_sets", stop)
+    done = typed.train(tmp_path / "run")
+    assert done.code == 143
+    assert read_record(tmp_path / "run")["run"]["status"] == "interrupted"
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+# Ended otherwise
+
+
+def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path):
+    folder = tmp_path / "run"
+    command = [
+        *("training.max_steps=20", "training.eval_steps=1", "training.early_stopping_patience=2"),
+        *(NO_WARMUP, "training.learning_rate=3e-2", "training.save_total_limit=1", *UNMEASURED),
+    ]
+    for _ in ("first", "again"):
+        done = typed.train(folder, *command)
+        assert done.code == 0, done.err
+        validation = read_losses(folder, "validation/loss")
+        outcome = read_record(folder)["outcome"]
+        best = min(validation, key=validation.__getitem__)
+        assert outcome["steps"] == max(validation) == best + 2 < 20
+        assert outcome["best_step"] == best
+        assert outcome["best_validation_loss"] == validation[best]
+        kept, best_file = (
+            load_file(each / "adapter" / "adapter_model.safetensors")
+            for each in (folder, folder / f"checkpoint-{best}")
+        )
+        assert all(torch.equal(kept[key], value) for key, value in best_file.items())
+
+
+def test_a_run_that_diverges_is_recorded(typed, tmp_path):
+    done = typed.train(
+        tmp_path / "run", "training.learning_rate=1e30", NO_WARMUP, "training.max_steps=4"
+    )
+    assert done.code == 1
+    assert "training.learning_rate=1e+29" in done.err
+    assert "Traceback" not in done.err
+    record = read_record(tmp_path / "run")
+    assert record["run"]["status"] == "diverged"
+    assert record["run"]["error"]["type"] == "Diverged"
+    assert "before" in record["outcome"]["metrics"]
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "problem"),
+    [
+        (None, [], "rows.jsonl"),
+        ("", [], "rows.jsonl"),
+        ('{"prompt": "a", "response": "b"}\n{"prompt": "a"\n', ["data.on_bad_row=error"], "line 2"),
+        ('{"prompt": "a", "response": "b"}\n' * 3, ["data.num_validation_rows=9"],
+         "data.num_validation_rows"),
+        ('{"prompt": "a", "response": "b"}\n' * 9, ["data.prompt_column=promt"], "promt"),
+    ],
+)  # fmt: skip
+def test_bad_data_end_the_run_before_a_model_is_loaded(
+    content, overrides, problem, typed, tmp_path
+):
+    file = tmp_path / "rows.jsonl"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    done = typed.train(
+        tmp_path / "run",
+        *("data=files", f"data.path={file}", "data.num_validation_rows=2", "tracking=disabled"),
+        *overrides,
+        tiny=(),
+    )
+    assert done.code == 1
+    assert problem in done.err
+    assert "Traceback" not in done.err
+    record = read_record(tmp_path / "run")
+    assert record["run"]["status"] == "failed"
+    assert record["run"]["error"]["type"] in ("ValueError", "FileNotFoundError")
+    assert "model" not in record["environment"]
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("+training.extra.adam_beta=0.9", "training.extra.adam_beta is no argument of "
+         "transformers.TrainingArguments; type e.g. training.extra.adam_beta"),
+        ("tuner.target_modules=[nothing]", "nothing"),
+        ("model.path=/nowhere/glm", "/nowhere/glm"),
+        ("training.resume=/nowhere/checkpoint-5", "training.resume=/nowhere/checkpoint-5 can't be "
+         "continued: there is no such folder"),
+        ("parallelism.device=cuda:7", "cuda:7"),
+        ("model.dtype=float16", "model.dtype=float32"),
+    ],
+)  # fmt: skip
+def test_what_only_the_run_can_know_ends_it_with_a_message(override, problem, typed, tmp_path):
+    done = typed.train(tmp_path / "run", override, *UNMEASURED)
+    assert done.code == 1
+    assert problem in done.err
+    assert "Traceback" not in done.err
+    record = read_record(tmp_path / "run")
+    assert record["run"]["status"] == "failed"
+    assert "steps" not in record["outcome"]
+
+
+# Sweeps
+
+
+def test_a_sweep_makes_a_folder_and_a_record_a_job(typed, tmp_path):
+    from glm_experiments import train
+
+    sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    done = typed(train.main, "-m", *TINY, *UNMEASURED, "tuner.r=2,4", sweep)
+    assert done.code == 0, done.err
+    records = [read_record(tmp_path / "sweep" / job) for job in ("0", "1")]
+    assert [each["config"]["tuner"]["r"] for each in records] == [2, 4]
+    assert [each["run"]["status"] for each in records] == ["finished", "finished"]
+    sizes = [each["outcome"]["trainable_parameters"] for each in records]
+    assert sizes[1] == 2 * sizes[0]
+
+
+def test_a_failed_job_leaves_the_others_alone(typed, tmp_path):
+    from glm_experiments import train
+
+    sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    done = typed(
+        train.main,
+        *("-m", *TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=4"),
+        *("training.learning_rate=1e30,1e-3", sweep),
+    )
+    assert done.code == 1
+    assert "job 0 (" in done.err
+    assert "diverged" in done.err
+    records = [read_record(tmp_path / "sweep" / job) for job in ("0", "1")]
+    assert [each["run"]["status"] for each in records] == ["diverged", "finished"]
+    assert typed.train(tmp_path / "alone", *UNMEASURED, NO_WARMUP, "training.max_steps=4",
+                       "training.learning_rate=1e-3").code == 0  # fmt: skip
+    assert read_losses(tmp_path / "sweep" / "1") == read_losses(tmp_path / "alone")
+
+
+def test_a_sweep_with_a_bad_value_starts_no_job(typed, tmp_path):
+    from glm_experiments import train
+
+    done = typed(train.main, "-m", *TINY, "tuner.r=4,-8", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.code == 1
+    assert done.err == "glm-train: - tuner.r must be positive, got -8; type e.g. tuner.r=1\n"
+    assert not (tmp_path / "sweep").exists()
+
+
+# Real data
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("data", "file"), [("adgen", "adgen_dev.jsonl"), ("alpaca", "alpaca_zh.json")]
+)
+def test_real_data_train_and_are_measured(data, file, typed, tmp_path):
+    done = typed.train(
+        tmp_path / "run",
+        *(f"data={data}", f"data.path={SHARED / 'data' / file}", "model=tiny_glm"),
+        *("data.num_train_rows=200", "data.num_validation_rows=4", "data.max_bad_share=0.05"),
+        *("training.max_steps=2", "training.num_train_epochs=null", "training.batch_size=4"),
+        *("evaluation.max_new_tokens=16", "tracking=disabled"),
+        tiny=(),
+    )
+    assert done.code == 0, done.err
+    outcome = read_record(tmp_path / "run")["outcome"]
+    for when in ("before", "after"):
+        metrics = outcome["metrics"][when]["validation"]
+        assert set(metrics) >= {"bleu4", "rouge_1", "rouge_2", "rouge_l", "perplexity"}
+        assert all(0 <= metrics[each] <= 100 for each in ("bleu4", "rouge_1", "rouge_2", "rouge_l"))
+    assert outcome["steps"] == 2
+    assert outcome["data"]
