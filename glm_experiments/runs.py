@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -40,11 +41,23 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     """
     file = run_dir / SAVED_CONFIG
     if not file.is_file():
-        hint = "give the folder of a run, e.g. outputs/identity/2026-01-01_12-00-00"
-        if run_dir.is_dir() and (found := sorted(run_dir.rglob(str(SAVED_CONFIG)))):
-            hint = f"did you mean {found[-1].parents[1]}?"
+        near = nearest_run(run_dir)
+        hint = (
+            "type the folder of a run, e.g. outputs/identity/2026-01-01_12-00-00"
+            if near is None
+            else f"did you mean {near}?"
+        )
         raise ValueError(f"{run_dir} is no run's folder (it has no {SAVED_CONFIG}); {hint}")
     return parse(composition.recompose(OmegaConf.load(file), overrides))
+
+
+def nearest_run(folder: Path) -> Path | None:
+    """The youngest run below a folder, or of its neighbours the one with the likeliest name."""
+    if folder.is_dir() and (below := sorted(folder.rglob(str(SAVED_CONFIG)))):
+        return below[-1].parents[1]
+    beside = {file.parents[1].name: file for file in folder.parent.glob(f"*/{SAVED_CONFIG}")}
+    names = difflib.get_close_matches(folder.name, beside, n=1)
+    return beside[names[0]].parents[1] if names else None
 
 
 def find_adapter(run_dir: Path, checkpoint: str) -> Path:

@@ -1,0 +1,166 @@
+"""glm-chat as typed at its prompt, and the parts of it that a pipe can't show."""
+
+import io
+import signal
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from glm_experiments import runs
+from glm_experiments.commands import chat
+from glm_experiments.commands.chat import Conversation, PrintedAnswer, drop_oldest_turns
+from glm_experiments.data.conversations import Message
+from glm_experiments.data.prompts import decode_answer, encode_answer
+from glm_experiments.models import load_tokenizer
+
+
+@pytest.fixture
+def talk(typed, run_dir, monkeypatch):
+    """Type lines into glm-chat; returns what it said, line by line."""
+
+    def type_lines(*lines, arguments=()):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        done = typed(chat.main, run_dir, *arguments)
+        assert done.code == 0, done.err
+        return done.out.splitlines()
+
+    return type_lines
+
+
+def test_questions_are_answered_in_turn(talk):
+    said = talk("12+30=?", "", "/history", "/undo", "/history", "/exit", "never read",
+                arguments=["evaluation.max_new_tokens=24"])  # fmt: skip
+    assert said[0].startswith("tiny_glm, ")
+    assert said[0].endswith("adapter; /help lists the commands")
+    assert "42" in said[1]
+    assert said[2:] == [
+        "user: 12+30=?",
+        f"assistant: {said[1]}",
+        "forgotten: the last question and its answer",
+        "nothing was said yet",
+    ]
+
+
+def test_earlier_turns_are_part_of_the_question(talk, monkeypatch):
+    from glm_experiments.data import prompts
+
+    asked = []
+    encode = prompts.encode_prompt
+
+    def watch(tokenizer, messages, **settings):
+        asked.append([(each.role, each.content) for each in messages])
+        return encode(tokenizer, messages, **settings)
+
+    monkeypatch.setattr(prompts, "encode_prompt", watch)
+    said = talk("/system 你是小智。", "你好", "1+1=?", "/clear", "2+2=?")
+    assert said[1] == "started anew"
+    assert [role for role, _ in asked[1]] == ["system", "user", "assistant", "user"]
+    assert asked[1][0] == ("system", "你是小智。")
+    assert asked[1][3] == ("user", "1+1=?")
+    assert asked[2] == [("user", "2+2=?")]
+
+
+def test_the_conversation_that_no_longer_fits_loses_its_oldest_turns(talk):
+    lines = [f"{number}+1=?" for number in range(10, 16)]
+    said = talk(*lines, "/history", arguments=["data.context_length=40"])
+    assert "[data.context_length=40: the oldest turns are forgotten]" in said
+    assert "user: 10+1=?" not in said
+    assert "user: 15+1=?" in said
+
+
+def test_help_and_unknown_commands(talk):
+    said = talk("/help", "/hlep", "/undo", "/history")
+    assert said[1].startswith("/clear ")
+    assert any(line.startswith("/exit ") for line in said)
+    assert "there is no command /hlep" in said
+    assert said[-3:-1] == ["there is nothing to undo", "nothing was said yet"]
+
+
+def test_a_warm_chat_draws_its_answers(talk):
+    assert len(talk("你好", "/exit", arguments=["--temperature", "1.5"])) >= 2
+
+
+def test_what_is_no_run_ends_with_a_message(typed, tmp_path):
+    done = typed(chat.main, tmp_path)
+    assert done.code == 1
+    assert done.err.startswith(f"glm-chat: {tmp_path} is no run's folder")
+
+
+# The conversation
+
+
+def test_undo_keeps_the_instruction():
+    conversation = Conversation()
+    conversation.act("/system Be brief.")
+    conversation.messages += [Message("user", "a"), Message("assistant", "b")]
+    assert conversation.act("/undo") == "forgotten: the last question and its answer"
+    assert conversation.messages == [Message("system", "Be brief.")]
+    assert conversation.act("/undo") == "there is nothing to undo"
+    assert conversation.act("/history") == "system: Be brief."
+    assert conversation.act("/system") == "started anew"
+    assert conversation.messages == []
+
+
+def test_the_instruction_and_the_last_question_stay():
+    messages = [Message("system", "s" * 5)]
+    for number in range(3):
+        messages += [Message("user", f"u{number}"), Message("assistant", "a" * 5)]
+    messages.append(Message("user", "last!"))
+
+    def encode(given):
+        return [0] * sum(len(each.content) for each in given)
+
+    kept, ids, num_dropped = drop_oldest_turns(messages, encode=encode, longest=20)
+    assert [each.content for each in kept] == ["s" * 5, "u2", "a" * 5, "last!"]
+    assert (len(ids), num_dropped) == (17, 2)
+    kept, _, num_dropped = drop_oldest_turns(messages, encode=encode, longest=3)
+    assert [each.content for each in kept] == ["s" * 5, "last!"]
+    assert num_dropped == 3
+
+
+# Streaming
+
+
+def test_half_a_character_waits_for_its_other_half():
+    tokenizer = load_tokenizer("package:tiny_glm")
+    written = []
+    shown = PrintedAnswer(
+        lambda ids: decode_answer(tokenizer, ids, prompt_format="chatglm3"), written.append
+    )
+    shown.put(torch.tensor([[7, 7]]))  # the prompt
+    ids = encode_answer(tokenizer, "ok 鑫🎉!", prompt_format="chatglm3")
+    assert len(ids) > 10  # rare characters are spelled in bytes
+    for index in ids:
+        shown.put(torch.tensor([index]))
+    shown.end()
+    assert [part for part in written if part] == ["o", "k", " 鑫", "🎉", "!", "\n"]
+    assert shown.text == "ok 鑫🎉!"
+
+
+def test_ctrl_c_keeps_what_there_is_of_an_answer(run_dir, monkeypatch, capsys):
+    run = runs.load_run(run_dir, config=runs.read_config(run_dir, []), checkpoint="last")
+    put = PrintedAnswer.put
+
+    def interrupt(self, value):
+        put(self, value)
+        if self.text:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PrintedAnswer, "put", interrupt)
+    conversation = Conversation()
+    conversation.messages = [Message("user", "你好")]
+    answer = chat.answer_last(run, conversation, temperature=0.0)
+    assert answer
+    assert capsys.readouterr().out == f"{answer} [stopped]\n"
+
+
+def test_ctrl_c_at_the_prompt_leaves(monkeypatch, capsys):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    monkeypatch.setattr("builtins.input", interrupt)
+    assert list(chat.read_lines()) == []
+    assert capsys.readouterr().out == "\n"

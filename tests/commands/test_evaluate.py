@@ -1,0 +1,147 @@
+"""glm-evaluate on a run's folder: its own data, other data, each checkpoint, mistakes."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glm_experiments import runs
+from glm_experiments.commands import evaluate
+from tests.running import read_losses
+
+
+def read_evaluation(run_dir):
+    """The evaluation that was written last, and its folder."""
+    folder = max((run_dir / "evaluations").iterdir())
+    return json.loads((folder / "evaluation.json").read_text(encoding="utf-8")), folder
+
+
+def test_a_run_is_measured_on_its_own_data(typed, run_dir):
+    done = typed(evaluate.main, run_dir)
+    assert done.code == 0, done.err
+    written, folder = read_evaluation(run_dir)
+    assert written["checkpoint"] == "last"
+    assert set(written["metrics"]) == {"identity", "general"}
+    assert written["config"]["data"]["num_validation_rows"] == 4
+    assert "exact_match" in done.out
+    assert str(folder) in done.out
+    rows = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 8
+    assert "answer_after" in json.loads(rows[0])
+    assert written["metrics"]["identity"]["perplexity"] > 1
+    assert (run_dir / "results.json").is_file()
+
+
+def test_a_run_is_measured_on_other_data(typed, run_dir, tmp_path):
+    rows = [{"prompt": f"{a}+{a}=?", "response": str(2 * a)} for a in range(1, 10)]
+    file = tmp_path / "sums.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    done = typed(
+        evaluate.main,
+        *(run_dir, "data=files", f"data.path={file}", "data.num_validation_rows=3"),
+        *("evaluation.metrics=[exact_match,bleu4,rouge]", "evaluation.max_new_tokens=8"),
+    )
+    assert done.code == 0, done.err
+    written, _ = read_evaluation(run_dir)
+    assert set(written["metrics"]) == {"validation"}
+    assert set(written["metrics"]["validation"]) >= {"exact_match", "bleu4", "rouge_l"}
+    assert written["config"]["data"]["prompt_format"] == "chatglm3"
+
+
+def test_general_questions_are_still_answered(typed, run_dir):
+    done = typed(
+        evaluate.main,
+        *(run_dir, "data=general", "data.num_validation_rows=10", "evaluation.max_new_tokens=64"),
+    )
+    assert done.code == 0, done.err
+    written, _ = read_evaluation(run_dir)
+    assert written["metrics"]["general"]["exact_match"] >= 70
+
+
+def test_each_checkpoint_is_another_state(typed, run_dir):
+    perplexities = {}
+    for checkpoint in ("2", "4", "best", "last"):
+        done = typed(evaluate.main, "--checkpoint", checkpoint, run_dir)
+        assert done.code == 0, done.err
+        written, _ = read_evaluation(run_dir)
+        assert written["checkpoint"] == checkpoint
+        perplexities[checkpoint] = written["metrics"]["identity"]["perplexity"]
+    assert perplexities["4"] == perplexities["last"] == perplexities["best"]
+    assert perplexities["4"] < perplexities["2"]
+    losses = read_losses(run_dir, "validation/loss")
+    assert min(losses, key=losses.__getitem__) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--checkpoint", "3"], "has no checkpoint of step 3; type best, last or one of: 2, 4"),
+        (["--checkpoint", "bets"], "type best, last or one of: 2, 4"),
+        (["data=genral"], "data=genral is no option of data; type data=general"),
+        (["evaluation.batch=3", "seed=x"], "there is no key evaluation.batch; "
+         "type evaluation.batch_size\n- seed=x: "),
+        (["data.num_validation_rows=0"], "there is nothing to evaluate on"),
+        (["data=files", "data.path=nowhere.json"], "nowhere.json"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_with_a_message(arguments, problem, typed, run_dir):
+    done = typed(evaluate.main, run_dir, *arguments)
+    assert done.code == 1
+    assert problem in done.err
+    assert "Traceback" not in done.err
+
+
+def test_what_is_no_run_is_named_with_the_nearest_run(typed, run_dir, tmp_path):
+    done = typed(evaluate.main, run_dir.parent)
+    assert done.code == 1
+    assert f"{run_dir.parent} is no run's folder" in done.err
+    assert f"did you mean {run_dir}?" in done.err
+    done = typed(evaluate.main, run_dir.parent / "rum")
+    assert f"did you mean {run_dir}?" in done.err
+    done = typed(evaluate.main, tmp_path / "nothing")
+    assert done.code == 1
+    assert "type the folder of a run, e.g. outputs/identity/" in done.err
+
+
+def test_a_stopped_run_is_used_from_its_last_whole_checkpoint(run_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    shutil.rmtree(folder / "adapter")
+    (folder / "checkpoint-4" / "complete.json").unlink()
+    assert runs.find_adapter(folder, "last") == folder / "checkpoint-2" / "adapter"
+    with pytest.raises(ValueError, match=r"checkpoint-4 can't be used: it was not written to its"):
+        runs.find_adapter(folder, "4")
+    shutil.rmtree(folder / "checkpoint-2")
+    with pytest.raises(ValueError, match="neither an adapter nor a complete checkpoint"):
+        runs.find_adapter(folder, "last")
+    with pytest.raises(ValueError, match=r"type best, last or one of: 4"):
+        runs.find_adapter(folder, "7")
+
+
+def test_a_run_without_validation_losses_has_no_best(run_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    for file in folder.glob("checkpoint-*/trainer_state.json"):
+        state = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({**state, "best_global_step": None}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"no checkpoint is its best; type --checkpoint last"):
+        runs.find_adapter(folder, "best")
+
+
+def test_a_loaded_run_has_what_was_saved(run_dir):
+    config = runs.read_config(run_dir, [])
+    run = runs.load_run(run_dir, config=config, checkpoint="last")
+    saved = load_file(run_dir / "adapter" / "adapter_model.safetensors")
+    loaded = {name: each for name, each in run.model.named_parameters() if "lora_" in name}
+    assert len(loaded) == len(saved) == 6 * 6 * 2
+    for name, value in saved.items():
+        start, _, end = name.rpartition(".weight")[0].rpartition(".")
+        (match,) = [
+            each
+            for key, each in loaded.items()
+            if start.endswith(key.partition(".lora_")[0]) and end in key
+        ]
+        assert torch.equal(match, value)
+    assert not run.model.training
