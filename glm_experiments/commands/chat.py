@@ -118,6 +118,7 @@ def answer_last(run: runs.LoadedRun, conversation: Conversation, *, temperature:
     from transformers import GenerationConfig
 
     from glm_experiments.data.prompts import decode_answer, encode_prompt, stop_token_ids
+    from glm_experiments.evaluation.generation import lengths_that_grow, own_settings
 
     config, form = run.config, run.config.data.prompt_format
     messages, ids, num_dropped = drop_oldest_turns(
@@ -140,12 +141,13 @@ def answer_last(run: runs.LoadedRun, conversation: Conversation, *, temperature:
         pad_token_id=run.tokenizer.pad_token_id,
     )
     try:
-        run.model.generate(  # type: ignore[operator]
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
-            generation_config=settings,
-            streamer=shown,
-        )
+        with own_settings(run.model, settings) as model, lengths_that_grow():
+            model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=settings,
+                streamer=shown,
+            )
     except KeyboardInterrupt:
         write_now(" [stopped]\n")
     return shown.text

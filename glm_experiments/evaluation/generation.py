@@ -41,7 +41,7 @@ def generate_answers(
     )
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers: list[list[int]] = [[] for _ in prompts]
-    with evaluation_mode(model), own_settings(model, settings) as bare:
+    with evaluation_mode(model), lengths_that_grow(), own_settings(model, settings) as bare:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
             batch = pad_left([prompts[index] for index in indices], pad_token_id=pad_token_id)
@@ -83,6 +83,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def lengths_that_grow() -> Iterator[None]:
+    """Attention without cuDNN, which plans anew for every key length: 52 to 65 ms a token instead
+    of 14 to 17 on an H100 (torch 2.11)."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 @contextmanager
