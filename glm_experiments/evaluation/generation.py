@@ -89,7 +89,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def lengths_that_grow() -> Iterator[None]:
     """Attention without cuDNN, which plans anew for every key length: 52 to 65 ms a token instead
     of 14 to 17 on an H100 (torch 2.11)."""
-    before = torch.backends.cuda.cudnn_sdp_enabled()
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         yield
