@@ -150,6 +150,15 @@ def check_command_line(
     return [values[0].partition("=")[0].lstrip("+") for values in axes if len(values) > 1]
 
 
+def explain_overrides(overrides: list[str], config_dir: str | None) -> str:
+    """What keeps overrides from composing, one problem a line; empty: Hydra's own alone."""
+    try:
+        check_command_line(overrides, config_dir=config_dir)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def read_axes(loader: ConfigLoaderImpl, overrides: list[str]) -> list[list[str]]:
     """The overrides of a sweep, each as the list of its single values."""
     try:

@@ -59,8 +59,14 @@ from glm_experiments.tracking import (
     describe_swept_keys,
     open_tracked_run,
 )
-from glm_experiments.training.arguments import BatchPlan, plan_batch, plan_precision
-from glm_experiments.training.checkpoints import ADAPTER
+from glm_experiments.training.arguments import (
+    BatchPlan,
+    Precision,
+    check_extra,
+    plan_batch,
+    plan_precision,
+)
+from glm_experiments.training.checkpoints import ADAPTER, find_resume
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import measure_peak_memory, reset_peak_memory
 from glm_experiments.tuners import TunerAdapter, apply_tuner, count_parameters
@@ -139,10 +145,17 @@ def run_stages(
     Data come before the model: a wrong column costs a second, not the minutes of loading weights.
     """
     folder = description.folder
+    check_extra(config.training)
     batch = plan_batch(
         config.training,
         num_processes=placement.num_processes,
         num_chunks=placement.num_chunks,
+    )
+    precision = plan_precision(
+        dtype=getattr(torch, config.model.dtype),
+        trained_dtype=getattr(torch, config.tuner.dtype),
+        trains_own_weights=isinstance(config.tuner, FullConfig | FreezeConfig),
+        device=placement.device,
     )
     with processes.main_first():  # the others find what it has downloaded and encoded
         splits = load_splits(config.data, rejected_file=folder / "rejected.jsonl")
@@ -151,6 +164,10 @@ def run_stages(
         )
         cache_dir = folder.parent / CACHE
         encoded = encode_splits(splits, tokenizer, config=config.data, cache_dir=cache_dir)
+    settings = comparable_settings(config, splits.fingerprint)
+    resume = processes.from_main(
+        lambda: find_resume(config.training.resume, run_dir=folder, settings=settings)
+    )
     log.info("%s", render_samples(encoded, tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     record.outcome["data"] = encoded.counts
@@ -193,8 +210,10 @@ def run_stages(
             collate=build_collator(tokenizer),
             placement=placement,
             batch=batch,
+            precision=precision,
             adapter=adapter,
-            fingerprint=splits.fingerprint,
+            settings=settings,
+            resume=resume,
             folder=folder,
             tracked=tracked,
         )
@@ -221,8 +240,10 @@ def train_model(
     collate: Collator,
     placement: Placement,
     batch: BatchPlan,
+    precision: Precision,
     adapter: TunerAdapter,
-    fingerprint: str,
+    settings: dict[str, Any],
+    resume: Path | None,
     folder: Path,
     tracked: TrackedRun,
 ) -> TrainingResult:
@@ -245,12 +266,7 @@ def train_model(
         output_dir=folder,
         device=torch.device(placement.device),
         batch=batch,
-        precision=plan_precision(
-            dtype=getattr(torch, config.model.dtype),
-            trained_dtype=getattr(torch, config.tuner.dtype),
-            trains_own_weights=isinstance(config.tuner, FullConfig | FreezeConfig),
-            device=placement.device,
-        ),
+        precision=precision,
         adapter=adapter,
         measure_loss=functools.partial(
             plan_measuring(config)[1],
@@ -259,7 +275,8 @@ def train_model(
             batch_size=config.evaluation.batch_size,
         ),
         log_values=log_values,
-        settings=comparable_settings(config, fingerprint),
+        settings=settings,
+        resume=resume,
         wrap=plan_wrap(config, placement),
     )
 

@@ -106,7 +106,12 @@ def main() -> None:
         train()
         if failures:
             raise ValueError("\n".join(failures))
-    except (ValueError, HydraException) as error:
+    except HydraException as error:
+        # Where a config was only to be printed: Hydra's message ends with its first problem.
+        problems = composition.explain_overrides(arguments.overrides, arguments.config_dir)
+        sys.stderr.write(f"glm-train: {problems or error}\n")
+        sys.exit(MISTAKE)
+    except (ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"glm-train: {error}\n")
         sys.exit(MISTAKE)
     except KeyboardInterrupt as error:

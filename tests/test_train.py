@@ -42,6 +42,8 @@ def run_alone(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]
         (["--help"], 0, "tuner: freeze, full, lora, lora_linear, p_tuning_v2"),
         (["experiment=identity", "--cfg", "job"], 0, "assistant_name: 小智"),
         (["tuner.rr=4", "tuner=loar"], 1, "- tuner=loar is no option of tuner; type tuner=lora\n"),
+        (["--cfg", "job", "tuner.rr=4"], 1, "- there is no key tuner.rr; type tuner.r\n"),
+        (["hydra.run.dir=/proc/run"], 1, "No such file or directory: '/proc/run'"),
         (["-m", "tuner.r=4,-8"], 1, "- tuner.r must be positive, got -8; type e.g. tuner.r=1"),
     ],
 )
@@ -131,7 +133,9 @@ def test_a_changed_setting_is_not_continued(finished, typed, tmp_path):
     done = typed.train(folder, *overrides, "training.learning_rate=1e-3")
     assert done.code == 1
     assert "training.learning_rate was 0.002, now 0.001; type the former values" in done.err
-    assert read_record(folder)["run"]["status"] == "failed"
+    record = read_record(folder)
+    assert record["run"]["status"] == "failed"
+    assert "model" not in record["environment"]
     again = [*overrides, "training.learning_rate=1e-3", "training.resume=never"]
     assert typed.train(folder, *again).code == 0
     assert read_record(folder)["run"]["status"] == "finished"
@@ -380,7 +384,7 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
     ("override", "problem"),
     [
         ("+training.extra.adam_beta=0.9", "training.extra.adam_beta is no argument of "
-         "transformers.TrainingArguments; type e.g. training.extra.adam_beta"),
+         "transformers.TrainingArguments; type e.g. +training.extra.adam_beta"),
         ("tuner.target_modules=[nothing]", "nothing"),
         ("model.path=/nowhere/glm", "/nowhere/glm"),
         ("training.resume=/nowhere/checkpoint-5", "training.resume=/nowhere/checkpoint-5 can't be "
@@ -397,6 +401,9 @@ def test_what_only_the_run_can_know_ends_it_with_a_message(override, problem, ty
     record = read_record(tmp_path / "run")
     assert record["run"]["status"] == "failed"
     assert "steps" not in record["outcome"]
+    early = ("extra", "resume", "float16", "cuda", "nowhere")
+    if any(word in override for word in early):  # before a model is loaded
+        assert "model" not in record["environment"]
 
 
 # Sweeps

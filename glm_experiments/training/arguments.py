@@ -83,6 +83,21 @@ def plan_precision(
     )
 
 
+def check_extra(config: TrainingConfig) -> None:
+    """Refuse a `training.extra` that the library does not know.
+
+    Raises:
+        ValueError: naming the key and the likeliest right one.
+    """
+    known = {field.name for field in fields(TrainingArguments)}
+    for key in config.extra:
+        if key not in known:
+            raise ValueError(
+                f"training.extra.{key} is no argument of transformers.TrainingArguments; "
+                f"type e.g. +training.extra.{nearest(key, known)}=VALUE"
+            )
+
+
 def build_arguments(
     config: TrainingConfig,
     *,
@@ -95,15 +110,9 @@ def build_arguments(
     """The library's arguments of one process.
 
     Raises:
-        ValueError: for a `training.extra` that the library does not know or accept.
+        ValueError: for a `training.extra` that the library does not accept.
     """
     known = {field.name for field in fields(TrainingArguments)}
-    unknown = [key for key in config.extra if key not in known]
-    if unknown:
-        raise ValueError(
-            f"training.extra.{unknown[0]} is no argument of transformers.TrainingArguments; "
-            f"type e.g. training.extra.{nearest(unknown[0], known)}=..."
-        )
     # Evaluation, best checkpoint and rotation are the Trainer subclass's own.
     never = 2**62
     arguments: dict[str, Any] = {

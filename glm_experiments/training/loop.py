@@ -16,7 +16,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as library_logging
 
 from glm_experiments.config import TrainingConfig
-from glm_experiments.parallelism.processes import from_main
 from glm_experiments.results import Diverged, Interrupted
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import BatchPlan, Precision, build_arguments
@@ -58,18 +57,16 @@ def train(
     measure_loss: MeasureLoss,
     log_values: Logger,
     settings: dict[str, Any],
+    resume: Path | None,
     wrap: Callable[[nn.Module], nn.Module] | None,
 ) -> TrainingResult:
-    """Train the parameters of `model` that require a gradient.
+    """Train the parameters of `model` that require a gradient, from the checkpoint `resume` on.
 
     Raises:
-        ValueError: for settings that the library refuses, or a checkpoint that can't be continued.
+        ValueError: for settings that the library refuses, or a checkpoint of another tuner.
         Diverged: where the loss is no longer finite.
         Interrupted: after a signal, once a checkpoint is written.
     """
-    resume = from_main(
-        lambda: checkpoints.find_resume(config.resume, run_dir=output_dir, settings=settings)
-    )
     library_logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
     arguments = build_arguments(
         config,

@@ -12,6 +12,7 @@ from glm_experiments.data.collation import Collator
 from glm_experiments.models.loss import apply_label_only_loss
 from glm_experiments.parallelism.processes import num_processes
 from glm_experiments.training.arguments import Precision, plan_batch
+from glm_experiments.training.checkpoints import find_resume
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.tuners import TunerAdapter, apply_tuner
 from tests.tuners import tiny_models
@@ -114,6 +115,7 @@ def run_training(
         measure_loss=lambda _: 0.0,
         log_values=log_values,
         settings={},
+        resume=find_resume(config.resume, run_dir=output_dir, settings={}),
         wrap=wrap,
     )
     return losses, result
