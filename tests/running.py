@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -46,6 +47,10 @@ class Typed:
     def __call__(self, main: Any, *arguments: str | Path) -> Done:
         """Call a console entry point with these arguments."""
         GlobalHydra.instance().clear()
+        if "peft" in sys.modules and not gc.get_freeze_count():
+            # Every run collects garbage, which needs not look through the libraries' modules.
+            gc.collect()
+            gc.freeze()
         self.monkeypatch.setattr(sys, "argv", ["glm", *map(str, arguments)])
         if self.capsys is not None:
             self.capsys.readouterr()

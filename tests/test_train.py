@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_losses(finished, typed, tmp_path):
     assert read_losses(tmp_path / "other")[1] != read_losses(finished)[1]
 
 
-@pytest.mark.parametrize("tuner", ["lora", "p_tuning_v2"])
+@pytest.mark.parametrize("tuner", ["lora", pytest.param("p_tuning_v2", marks=pytest.mark.slow)])
 def test_batches_of_one_size_give_one_trajectory(tuner, typed, tmp_path):
     ways = {
         "at once": ["training.micro_batch_size=8"],
@@ -231,7 +231,10 @@ def unbroken(tmp_path_factory, typed_once):
     return folder
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_continues_as_if_it_had_not(signum, code, typed, tmp_path, unbroken):
     folder = tmp_path / "run"
     with Signal(signum, folder=folder, num_steps=3):

@@ -105,7 +105,7 @@ def test_a_refused_export_leaves_nothing(arguments, problem, run_dir, typed, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("projection", ["false", "true"])
+@pytest.mark.parametrize("projection", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_a_prefix_stays_an_adapter(projection, typed, tmp_path):
     from glm_experiments.models import load_model
     from glm_experiments.tuners import load_adapter
