@@ -204,9 +204,13 @@ def override_values(override: Override) -> list[str]:
 
 def job_problems(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
     """What is wrong with one job; empty: nothing."""
-    if any(override.startswith(("+", "~")) for override in overrides):
+    if any(override.startswith(("+", "~", "=")) or "=" not in override for override in overrides):
         cfg = compose(loader, [])
-        strange = {each: problem for each in overrides if (problem := sign_problem(cfg, each))}
+        strange = {
+            each: problem
+            for each in overrides
+            if (problem := shape_problem(loader, each) or sign_problem(cfg, each))
+        }
         if strange:
             rest = [override for override in overrides if override not in strange]
             return [*strange.values(), *job_problems(loader, rest)]
@@ -217,6 +221,17 @@ def job_problems(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
     except (HydraException, OmegaConfBaseException) as error:
         return explain(loader, overrides) or [reason(error)]
     return []
+
+
+def shape_problem(loader: ConfigLoaderImpl, override: str) -> str | None:
+    """Why a word is no override; None: it has the shape of one."""
+    key, equals, _ = override.partition("=")
+    if (key and equals) or override.startswith("~"):
+        return None
+    groups = [group for group in loader.list_groups("") if group not in ("hydra", "schema")]
+    meant = [f"{group}={key}" for group in groups if key in loader.get_group_options(group)]
+    typed = " or ".join(meant) or f"{key or 'KEY'}=VALUE"
+    return f"{override!r} is no key=value; type {typed}"
 
 
 def sign_problem(cfg: DictConfig, override: str) -> str | None:
@@ -271,7 +286,9 @@ def describe_option(loader: ConfigLoaderImpl, override: str, error: Exception) -
     group, _, option = override.partition("=")
     options = loader.get_group_options(group)
     if option not in options:
-        return f"{override} is no option of {group}; type {group}={nearest(option, options)}"
+        meant = nearest(option, options)
+        typed = f"{group}={meant}" if meant in options else meant
+        return f"{override} is no option of {group}; type {typed}"
     return f"{override}: {reason(error)}"
 
 
@@ -329,7 +346,8 @@ def flatten(tree: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 def nearest(word: str, words: list[str]) -> str:
     """The likeliest meant of `words`, or all of them where none is near and they are few."""
-    matches = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    matches = [each for each in words if each.lower() == word.lower()][:1]
+    matches = matches or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if not matches and "." in word:  # the right field under the wrong section
         last = word.rpartition(".")[2]
         matches = [each for each in words if each.rpartition(".")[2] == last][:1]

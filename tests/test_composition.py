@@ -117,6 +117,13 @@ def test_values_come_from_the_file_the_experiment_and_the_command_line(loader):
          "instead"),
         ("training.extra.adam_beta2=0.9", "training.extra.adam_beta2=0.9: type "
          "+training.extra.KEY=VALUE to add a key"),
+        ("tuner=LoRA", "tuner=LoRA is no option of tuner; type tuner=lora"),
+        ("tuner=", "tuner= is no option of tuner; type one of: freeze, full, lora, lora_linear, "
+         "p_tuning_v2"),
+        ("identity", "'identity' is no key=value; type data=identity or experiment=identity"),
+        ("training.max_steps", "'training.max_steps' is no key=value; type "
+         "training.max_steps=VALUE"),
+        ("=3", "'=3' is no key=value; type KEY=VALUE"),
         ("+foo=1", "there is no key foo; type one of: data, evaluation, experiment, model, name, "
          "parallelism, seed, sweep, tracking, training, tuner"),
         ("+tuner.r=4", "+tuner.r=4: tuner.r is there already; type tuner.r=4"),
