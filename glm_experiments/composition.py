@@ -7,6 +7,7 @@ import difflib
 import itertools
 import math
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,11 @@ def apply_values(cfg: DictConfig, overrides: list[str]) -> list[str]:
     problems = []
     for override in overrides:
         try:
-            parsed = OverridesParser.create().parse_override(override)
+            (parsed,) = OverridesParser.create().parse_overrides([override])
             if parsed.is_sweep_override():
-                problems.append(f"{override}: several values make a sweep; type -m before them")
+                problem = f"{override}: several values make a sweep; type -m before them"
+                is_text = isinstance(OmegaConf.select(cfg, parsed.key_or_group), str)
+                problems.append(problem + f", or {quote_twice(override)}" * is_text)
                 continue
             OmegaConf.update(cfg, parsed.key_or_group, parsed.value())
         except (HydraException, OmegaConfBaseException) as error:
@@ -125,6 +128,13 @@ def quote_text(override: str) -> str:
     # What structures a list, a dict or a sweep stays outside of the quotes.
     quoted = re.sub(r"[^][,{}():]*[^\x00-\x7f][^][,{}():]*", r"'\g<0>'", value)
     return f"{key}{equals}{quoted}"
+
+
+def quote_twice(override: str) -> str:
+    """`key=text` as a shell's word whose text Hydra takes as it is, whatever its characters."""
+    key, _, text = override.partition("=")
+    escaped = re.sub(r"'([^']*)'", r"\1", text).replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def check_command_line(
@@ -296,10 +306,7 @@ def describe_value(override: str, cfg: DictConfig, error: Exception) -> str:
     """A bad `key=value` as: what was asked, why it can't be, what to type."""
     key = override.lstrip("+~").partition("=")[0]
     if isinstance(error, OverrideParseException):
-        return (
-            f"{override!r} can't be read as key=value; quote special characters twice, "
-            f"e.g. '{key}=\"...\"'"
-        )
+        return f"{override} can't be read as key=value; if it is text, type {quote_twice(override)}"
     known = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(known, dict)
     keys = flatten(known)

@@ -123,6 +123,10 @@ def test_values_come_from_the_file_the_experiment_and_the_command_line(loader):
         ("identity", "'identity' is no key=value; type data=identity or experiment=identity"),
         ("training.max_steps", "'training.max_steps' is no key=value; type "
          "training.max_steps=VALUE"),
+        ("data.author=O'Brien", "data.author=O'Brien can't be read as key=value; if it is text, "
+         """type 'data.author="O'"'"'Brien"'"""),
+        ("data.author=Ada, Countess", "data.author=Ada, Countess: several values make a sweep; "
+         """type -m before them, or 'data.author="Ada, Countess"'"""),
         ("=3", "'=3' is no key=value; type KEY=VALUE"),
         ("+foo=1", "there is no key foo; type one of: data, evaluation, experiment, model, name, "
          "parallelism, seed, sweep, tracking, training, tuner"),
