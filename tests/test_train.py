@@ -177,13 +177,13 @@ def test_batches_of_one_size_give_one_trajectory(tuner, typed, tmp_path):
 
 def test_packed_rows_give_the_loss_of_padded_ones(typed, tmp_path):
     # All rows are in every step, so both ways see the same labels.
-    batch = ["training.batch_size=32", "training.micro_batch_size=8", "training.max_steps=3"]
+    batch = ["training.batch_size=32", "training.micro_batch_size=16", "training.max_steps=2"]
     for packing in ("true", "false"):
         way = [f"data.packing={packing}", NO_WARMUP, *batch, *UNMEASURED]
         assert typed.train(tmp_path / packing, *way).code == 0
     packed, padded = (list(read_losses(tmp_path / each).values()) for each in ("true", "false"))
     assert packed == pytest.approx(padded, rel=1e-4)
-    assert padded[2] < padded[0]
+    assert padded[1] < padded[0]
 
 
 @pytest.mark.parametrize("tuner", ["lora", "p_tuning_v2", "freeze", "full"])
@@ -338,7 +338,7 @@ def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path):
 
 def test_a_run_that_diverges_is_recorded(typed, tmp_path):
     done = typed.train(
-        tmp_path / "run", "training.learning_rate=1e30", NO_WARMUP, "training.max_steps=4"
+        tmp_path / "run", "training.learning_rate=1e30", NO_WARMUP, "training.max_steps=3"
     )
     assert done.code == 1
     assert "training.learning_rate=1e+29" in done.err
@@ -431,7 +431,7 @@ def test_a_failed_job_leaves_the_others_alone(typed, tmp_path):
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
     done = typed(
         train.main,
-        *("-m", *TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=4"),
+        *("-m", *TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=3"),
         *("training.learning_rate=1e30,1e-3", sweep),
     )
     assert done.code == 1
@@ -439,7 +439,7 @@ def test_a_failed_job_leaves_the_others_alone(typed, tmp_path):
     assert "diverged" in done.err
     records = [read_record(tmp_path / "sweep" / job) for job in ("0", "1")]
     assert [each["run"]["status"] for each in records] == ["diverged", "finished"]
-    assert typed.train(tmp_path / "alone", *UNMEASURED, NO_WARMUP, "training.max_steps=4",
+    assert typed.train(tmp_path / "alone", *UNMEASURED, NO_WARMUP, "training.max_steps=3",
                        "training.learning_rate=1e-3").code == 0  # fmt: skip
     assert read_losses(tmp_path / "sweep" / "1") == read_losses(tmp_path / "alone")
 
