@@ -422,6 +422,7 @@ OWNED_TRAINING_ARGUMENTS = {
     "output_dir": "hydra.run.dir",
     "per_device_train_batch_size": "training.micro_batch_size",
     "per_device_eval_batch_size": "training.micro_batch_size",
+    "auto_find_batch_size": "training.micro_batch_size",
     "gradient_accumulation_steps": "training.batch_size",
     "activation_checkpointing": "training.activation_checkpointing",
     "gradient_checkpointing": "training.activation_checkpointing",
@@ -446,6 +447,8 @@ OWNED_TRAINING_ARGUMENTS = {
     "use_cpu": "parallelism.device",
     "disable_tqdm": "training",
 }
+# What the run's own loss, checkpoints and parallelism leave no place for.
+REFUSED_TRAINING_ARGUMENTS = ("label_smoothing_factor", "push_to_hub", "deepspeed", "fsdp_config")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -531,6 +534,11 @@ class TrainingConfig:
                 problems,
                 owner is None,
                 f"training.extra.{key} repeats {owner}; set {owner} instead",
+            )
+            check(
+                problems,
+                key not in REFUSED_TRAINING_ARGUMENTS,
+                f"training.extra.{key} has no place in a run here; leave it out",
             )
         return problems
 

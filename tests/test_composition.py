@@ -115,6 +115,8 @@ def test_values_come_from_the_file_the_experiment_and_the_command_line(loader):
          "or e.g. cuda:0"),
         ("+training.extra.bf16=true", "training.extra.bf16 repeats model.dtype; set model.dtype "
          "instead"),
+        ("+training.extra.push_to_hub=true", "training.extra.push_to_hub has no place in a run "
+         "here; leave it out"),
         ("training.extra.adam_beta2=0.9", "training.extra.adam_beta2=0.9: type "
          "+training.extra.KEY=VALUE to add a key"),
         ("tuner=LoRA", "tuner=LoRA is no option of tuner; type tuner=lora"),

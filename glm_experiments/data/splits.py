@@ -120,10 +120,11 @@ def _load_files(
     wanted = config.num_validation_rows
     if held_out is None:
         if wanted >= (num_usable := len(read.samples)):
+            fewer = f"data.num_validation_rows={num_usable // 10 + 1}, or "
             raise ValueError(
                 f"data.num_validation_rows={wanted} are to be held out of data.path={config.path}, "
                 f"which has {num_usable} usable rows, so none would be left to train on; "
-                f"type e.g. data.num_validation_rows={min(num_usable - 1, num_usable // 10 + 1)}"
+                f"type e.g. {fewer if num_usable > 1 else ''}data.validation_path=FILE"
             )
         validation, train = _draw(read.samples, wanted, rng)
     else:

@@ -114,7 +114,8 @@ def check_devices(devices: list[str], *, num_gpus: int, key: str) -> None:
         index = device.partition(":")[2] or "0"
         if device.startswith("cuda") and int(index) >= num_gpus:
             seen = f"{num_gpus} GPUs are visible" if num_gpus else "no GPU is visible"
-            raise RuntimeError(f"{key} has {device}, but {seen}; type e.g. {key}=cpu")
+            typed = f"{key}=[cpu,cpu]" if key.endswith("s") else f"{key}=cpu"
+            raise RuntimeError(f"{key} has {device}, but {seen}; type e.g. {typed}")
 
 
 def read_world(environment: dict[str, str]) -> World | None:

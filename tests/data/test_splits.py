@@ -99,12 +99,13 @@ def test_a_source_on_both_sides_is_a_warning(
 
 
 def test_more_validation_rows_than_there_are(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "a.jsonl", 10)
-    with pytest.raises(
-        ValueError, match=r"data\.num_validation_rows=10 .* 10 usable rows"
-    ) as error:
-        load(tmp_path, files_config(path, num_validation_rows=10))
-    assert str(error.value).endswith("type e.g. data.num_validation_rows=2")
+    for num_rows, typed in ((10, "data.num_validation_rows=2, or "), (1, "")):
+        path = write_rows(tmp_path / "a.jsonl", num_rows)
+        with pytest.raises(
+            ValueError, match=rf"data\.num_validation_rows=10 .* {num_rows} usable rows"
+        ) as error:
+            load(tmp_path, files_config(path, num_validation_rows=10))
+        assert str(error.value).endswith(f"; type e.g. {typed}data.validation_path=FILE")
 
 
 def test_several_files_and_globs_each_once(
