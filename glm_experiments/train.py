@@ -82,7 +82,9 @@ def main() -> None:
     sys.argv[1:] = [
         each if each.startswith("-") else composition.quote_text(each) for each in sys.argv[1:]
     ]
-    arguments = get_args_parser().parse_args()
+    parser = get_args_parser()
+    parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
+    arguments = parser.parse_args()
     failures: list[str] = []
     only_prints = arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
     try:
