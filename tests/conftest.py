@@ -1,5 +1,6 @@
 """What every test shares: no network beyond loopback, no tracker that phones home."""
 
+import logging
 import os
 import socket
 from typing import Any
@@ -28,6 +29,17 @@ def _no_network() -> Any:
     socket.socket.connect = connect_to_loopback  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Any:
+    """Take down what a run's logging set up: it would write to a closed stream in the next test."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture
