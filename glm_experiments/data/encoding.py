@@ -180,7 +180,8 @@ def _check_bad_rows(
     ]
     report = replace(splits.report, rejections=(*splits.report.rejections, *found))
     needed = max((note.needed_length for _, note in notes), default=0)
-    advice = f", or type data.context_length={needed} for the longest answer" if needed else ""
+    typed = f"type data.context_length={needed} for the longest answer"
+    advice = f", or {typed}" if needed else ""
     if isinstance(config, FilesConfig):
         # Not all rows that were read need have been encoded, so shares are combined, not numbers.
         share_read = len(splits.report.rejections) / splits.report.num_rows
@@ -195,7 +196,7 @@ def _check_bad_rows(
         if report.rejections:
             log.warning("left out %s", report.describe())
     elif found:
-        raise ValueError(f"{found[0]}{advice}")
+        raise ValueError(f"{found[0]}; {typed}" if needed else str(found[0]))
     for name, table in tables.items():
         if not len(table.rows):
             raise ValueError(f"no row of {name} can be used; the first: {found[0]}{advice}")

@@ -41,13 +41,9 @@ def generate_identity(config: IdentityConfig) -> tuple[Samples, dict[str, Sample
     """
     names = {"assistant_name": config.assistant_name, "author": config.author}
     seed, share, num_rows = config.split_seed, config.replay_share, config.num_train_rows
-    own = identity_questions(
-        **names,
-        num_rows=None if num_rows is None else round(num_rows * (1 - share)),
-        seed=seed,
-        split="train",
-    )
-    num_replayed = round(len(own) * share / (1 - share))
+    num_own = None if num_rows is None else max(1, round(num_rows * (1 - share)))
+    own = identity_questions(**names, num_rows=num_own, seed=seed, split="train")
+    num_replayed = (num_rows or round(len(own) / (1 - share))) - len(own)
     replayed = replay_questions(num_rows=num_replayed, seed=seed)
     train = _build_samples(own, "identity") + _build_samples(replayed, "general")
     Random(f"replay {seed}").shuffle(train)

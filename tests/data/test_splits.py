@@ -251,6 +251,8 @@ def test_identity_questions_with_replay() -> None:
     assert (len(kinds), sum(own)) == (100, 75)
     assert "identity" not in kinds
     assert 5 < sum(own[:50]) < 50
+    for num_rows in (1, 32):
+        assert len(load_with(num_train_rows=num_rows, replay_share=0.65).train) == num_rows
     with pytest.raises(ValueError, match=r"data\.num_validation_rows=9999: .* at most \d+"):
         load_with(num_validation_rows=9999)
 
