@@ -34,13 +34,21 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
 
     context = HydraConfig.get()
     is_swept = context.mode is RunMode.MULTIRUN
-    return experiment.run(
-        config.parse(cfg),
-        Path(context.runtime.output_dir),
-        overrides=list(context.overrides.task),
-        sweep=Path(context.sweep.dir).name if is_swept else None,
-        swept_keys=swept_keys,
-    )
+    folder = context.runtime.output_dir
+    try:
+        result = experiment.run(
+            config.parse(cfg),
+            Path(folder),
+            overrides=list(context.overrides.task),
+            sweep=Path(context.sweep.dir).name if is_swept else None,
+            swept_keys=swept_keys,
+        )
+    except KeyboardInterrupt:
+        place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
+        log.warning("to continue, type the same command and hydra.%s", place)
+        raise
+    log.info("all of this run is in %s; try glm-chat on it", folder)
+    return result
 
 
 def describe_job() -> str:
