@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+
+# A shell that starts tests in the background has SIGINT ignored, for them and what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")
 _connect = socket.socket.connect
