@@ -52,6 +52,10 @@ class Interrupted(KeyboardInterrupt):
     """A signal ended the run; `args[0]` is its number."""
 
 
+class Refused(ValueError):  # noqa: N818
+    """What is asked would make another run of a folder that holds one: its record stays."""
+
+
 class RunFailed(Exception):  # noqa: N818
     """The run's failure is recorded; the message is for the user."""
 
@@ -81,6 +85,7 @@ def record_run(
     gc.collect()  # what an earlier run of this process left in reference cycles
     output_dir.mkdir(parents=True, exist_ok=True)
     file = output_dir / RESULTS
+    former = file.read_bytes() if file.exists() else None
     file.unlink(missing_ok=True)
     run = Run()
     git = read_git_state()
@@ -115,6 +120,12 @@ def record_run(
         reason = {"type": type(error).__name__, "message": signal.Signals(signum).name}
         record("interrupted", reason)
         raise
+    except Refused as error:
+        if former is None:
+            record(status_of(error), {"type": type(error).__name__, "message": str(error)})
+        else:
+            write_text(file, former.decode())
+        raise RunFailed(str(error)) from None
     except (Exception, SystemExit) as error:
         status = status_of(error)
         trace = "".join(traceback.format_exception(error))

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from glm_experiments import composition
 from glm_experiments.config import Config, ModelParallelConfig, SingleConfig, parse
+from glm_experiments.results import RESULTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,14 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
             else f"did you mean {near}?"
         )
         raise ValueError(f"{run_dir} is no run's folder (it has no {SAVED_CONFIG}); {hint}")
-    return parse(composition.recompose(OmegaConf.load(file), overrides))
+    # The record's config is the run's; Hydra's is that of the last attempt in this folder.
+    record = run_dir / RESULTS
+    saved = (
+        OmegaConf.create(json.loads(record.read_text(encoding="utf-8"))["config"])
+        if record.is_file()
+        else OmegaConf.load(file)
+    )
+    return parse(composition.recompose(saved, overrides))
 
 
 def nearest_run(folder: Path) -> Path | None:

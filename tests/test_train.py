@@ -128,15 +128,17 @@ def test_a_finished_run_is_not_trained_again(finished, typed, tmp_path):
 
 
 def test_a_changed_setting_is_not_continued(finished, typed, tmp_path):
+    from glm_experiments import runs
+
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     overrides = ["data.assistant_name=小明", NO_WARMUP, "training.max_steps=3"]
     done = typed.train(folder, *overrides, "training.learning_rate=1e-3")
     assert done.code == 1
     assert "training.learning_rate was 0.002, now 0.001; type the former values" in done.err
-    record = read_record(folder)
-    assert record["run"]["status"] == "failed"
-    assert "model" not in record["environment"]
+    # The run that it would not continue is left as it was, for the other commands too.
+    assert read_record(folder) == read_record(finished)
+    assert runs.read_config(folder, []).training.learning_rate == 0.002
     again = [*overrides, "training.learning_rate=1e-3", "training.resume=never"]
     assert typed.train(folder, *again).code == 0
     assert read_record(folder)["run"]["status"] == "finished"

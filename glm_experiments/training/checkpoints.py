@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from glm_experiments.results import write_json
+from glm_experiments.results import Refused, write_json
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def check_settings(checkpoint: Path, settings: dict[str, Any]) -> None:
         if saved.get(key) != given.get(key)
     ]
     if changed:
-        raise ValueError(
+        raise Refused(
             f"{checkpoint} was made with other settings: {'; '.join(changed)}; type the former "
             "values to continue it, or training.resume=never to start anew"
         )
