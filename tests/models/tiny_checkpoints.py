@@ -51,9 +51,8 @@ def write_native(folder: Path, *, model_type: str = "glm", **options: Any) -> An
     return model
 
 
-def published_tensors(settings: dict[str, Any] = PUBLISHED) -> dict[str, torch.Tensor]:
-    """Random tensors with the published names of ChatGLM2 and later."""
-    generator = torch.Generator().manual_seed(0)
+def published_shapes(settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """What a checkpoint of ChatGLM2 and later holds, by its published names."""
     hidden, ffn = settings["hidden_size"], settings["ffn_hidden_size"]
     heads = settings["num_attention_heads"] + 2 * settings["multi_query_group_num"]
     qkv = heads * settings["kv_channels"]
@@ -77,6 +76,13 @@ def published_tensors(settings: dict[str, Any] = PUBLISHED) -> dict[str, torch.T
                 "mlp.dense_4h_to_h.weight": (hidden, ffn),
             }.items()
         }
+    return shapes
+
+
+def published_tensors(settings: dict[str, Any] = PUBLISHED) -> dict[str, torch.Tensor]:
+    """Random tensors with the published names of ChatGLM2 and later."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = published_shapes(settings)
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
