@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from glm_experiments import composition, config
+from glm_experiments.help import render_help
 from glm_experiments.parallelism import worker
 from glm_experiments.parallelism.placement import World, read_world
 from glm_experiments.results import RunFailed
@@ -94,8 +95,18 @@ def main() -> None:
     parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
     arguments = parser.parse_args()
     failures: list[str] = []
-    only_prints = arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
+    only_prints = arguments.hydra_help or arguments.info or arguments.cfg
     try:
+        if arguments.help:
+            print(
+                render_help(
+                    arguments.overrides,
+                    config_dir=arguments.config_dir,
+                    resolve=arguments.resolve,
+                )
+            )
+            return
+
         swept_keys = composition.check_command_line(
             [] if only_prints else arguments.overrides,
             config_dir=arguments.config_dir,

@@ -59,6 +59,28 @@ def test_help_config_and_mistakes_answer_without_torch(arguments, code, text):
     assert seconds < 2  # half of it on an idle machine
 
 
+def test_help_lists_what_can_be_typed_and_nothing_else(typed):
+    from glm_experiments import train
+
+    done = typed(train.main, "--help", "tuner=full", "seed=7")
+    assert done.code == 0
+    listed, _, shown = done.out.partition("== The config")
+    assert "schema" not in listed
+    groups = [line.partition(": ")[0] for line in listed.splitlines() if ": " in line]
+    assert groups[2:] == [  # the first two lines are headings
+        *("data", "evaluation", "experiment", "model", "parallelism", "sweep"),
+        *("tracking", "training", "tuner"),
+    ]
+    assert "\nseed: 7\n" in shown
+    assert "tuner:\n  name: full\n" in shown
+    assert "hydra:" not in shown
+    done = typed(train.main, "--help", "tuner=ful")
+    assert (done.code, done.err) == (
+        1,
+        "glm-train: - tuner=ful is no option of tuner; type tuner=full\n",
+    )
+
+
 # One run and its folder
 
 
