@@ -6,7 +6,6 @@ earlier stages, and returns a value.
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import os
@@ -49,7 +48,12 @@ from glm_experiments.parallelism.model_parallel import (
     split_model,
 )
 from glm_experiments.parallelism.placement import Placement, World, plan_placement, read_world
-from glm_experiments.parallelism.sharded import ShardedPasses, shard
+from glm_experiments.parallelism.sharded import (
+    ShardedPasses,
+    copy_structure,
+    shard,
+    source_device,
+)
 from glm_experiments.parallelism.workers import run_workers
 from glm_experiments.results import MetricsLog, Run, record_run
 from glm_experiments.tracking import (
@@ -175,7 +179,7 @@ def run_stages(
     is_sharded = isinstance(config.parallelism, ShardedConfig) and placement.num_processes > 1
     tracking = config.tracking if is_main else DisabledConfig(name="disabled")
     with open_tracked_run(tracking, description) as tracked:
-        device_map = {"": "cpu" if is_sharded else placement.device}
+        device_map = {"": source_device() if is_sharded else placement.device}
         if isinstance(config.parallelism, ModelParallelConfig):
             device_map, record.outcome["split"] = plan_split(config, tokenizer, placement)
         model = prepare_model(config.model, tokenizer, device_map=device_map, seed=config.seed)
@@ -191,8 +195,9 @@ def run_stages(
         metrics = record.outcome.setdefault("metrics", {})
         record.outcome["metric_definitions"] = DEFINITIONS
         if config.evaluation.before:
-            # Tuners change whole weights, so what is sharded before is a copy.
-            base = shard(copy.deepcopy(model), device=placement.device) if is_sharded else model
+            base = model
+            if is_sharded:  # tuners change whole weights, so what is sharded here is another model
+                base = shard(copy_structure(model), device=placement.device)
             before = evaluate_sets(base, tokenizer, encoded, config, title="before tuning")
             del base
             metrics["before"] = {name: each.metrics for name, each in before.items()}

@@ -6,7 +6,8 @@ no GPU, so `fully_shard` is applied here. Knows models and no tuner.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,21 +19,54 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
 
+def source_device() -> str:
+    """Where each process loads a model that will be sharded: the main process has its numbers, on
+    the host, and the others its shapes."""
+    return "cpu" if dist.get_rank() == 0 else "meta"
+
+
 def shard(model: PreTrainedModel, *, device: str) -> PreTrainedModel:
-    """Split the weights of `model`, the same in every process, over all processes, in place.
+    """Split the weights of the main process's `model` over all processes, in place.
 
     A group of weights is gathered and freed together: each layer, and what stands around the
-    layers. Trained and frozen weights may differ in dtype; all that train have one. Layer after
-    layer moves to `device`, so the whole model needs no place there.
+    layers. Trained and frozen weights may differ in dtype; all that train have one. Group after
+    group is sent to each process's `device` and split there, so that the whole model has to fit
+    the host's memory, once, and no device's.
     """
-    kind = torch.device(device).type
-    mesh = init_device_mesh(kind, (dist.get_world_size(),))
+    mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
     layers = model.base_model.layers
     assert isinstance(layers, nn.ModuleList)
     for layer in layers:
+        receive(layer.modules(), device=device)
         fully_shard(layer, mesh=mesh)
+    in_layers = {id(module) for module in layers.modules()}
+    receive((each for each in model.modules() if id(each) not in in_layers), device=device)
+    model.tie_weights()
     fully_shard(model, mesh=mesh)
     return model
+
+
+@torch.no_grad()
+def receive(modules: Iterable[nn.Module], *, device: str) -> None:
+    """Put the main process's parameters and buffers of these very modules on `device`."""
+    for module in modules:
+        if dist.get_rank():
+            module.to_empty(device=device, recurse=False)
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.to(device)
+            dist.broadcast(parameter.data, src=0)
+        for name, buffer in module.named_buffers(recurse=False):
+            received = buffer.to(device)
+            dist.broadcast(received, src=0)
+            module._buffers[name] = received
+
+
+def copy_structure(model: PreTrainedModel) -> PreTrainedModel:
+    """A second model of the same weights, which share their memory until one of them moves."""
+    shared: dict[int, Any] = {id(each): each for each in model.buffers()}
+    for each in model.parameters():
+        shared[id(each)] = nn.Parameter(each.data, requires_grad=each.requires_grad)
+    return copy.deepcopy(model, shared)
 
 
 class ShardedPasses(nn.Module):

@@ -18,6 +18,7 @@ def compare(together: dict, alone: dict) -> None:
     assert together["state"].keys() == alone["state"].keys()
     for name, value in alone["state"].items():
         assert together["state"][name].shape == value.shape
+    assert together["before"] == alone["before"] != alone["answers"]
     assert together["answers"] == alone["answers"]
 
 

@@ -14,7 +14,12 @@ from glm_experiments.models import loss
 from glm_experiments.parallelism import processes
 from glm_experiments.parallelism.distributed import replicate
 from glm_experiments.parallelism.placement import World
-from glm_experiments.parallelism.sharded import ShardedPasses, shard
+from glm_experiments.parallelism.sharded import (
+    ShardedPasses,
+    copy_structure,
+    shard,
+    source_device,
+)
 from glm_experiments.parallelism.workers import run_workers
 from glm_experiments.results import Run
 from glm_experiments.tuners import apply_tuner
@@ -68,6 +73,12 @@ def run_one(training: Training, *, folder: Path, parallelism: str) -> dict[str, 
     build = tiny_models.build_glm if is_glm else tiny_models.build_chatglm
     model = loss.apply_label_only_loss(build(dtype=training.dtype))
     rows = tiny_runs.build_rows(training.kind)
+    base = model
+    if parallelism == "sharded":
+        model = model.to(source_device())
+        base = shard(copy_structure(model), device="cpu")
+    before = answer_rows(base, rows, generate_answers)
+    del base
     model = apply_tuner(model, tiny_runs.tuner_config(training.tuner, training.kind))
     num_frozen = sum(not each.requires_grad for each in model.parameters())
     wrap: Any = None
@@ -84,13 +95,10 @@ def run_one(training: Training, *, folder: Path, parallelism: str) -> dict[str, 
         wrap=wrap,
         **training.changes,
     )
-    prompts = [row["input_ids"][:-2] for row in rows[:5]]
     answer = generate_answers
     if parallelism == "distributed":
         answer = processes.answer_together(answer)
-    answers = answer(
-        model, prompts, batch_size=2, max_new_tokens=4, stop_token_ids=[2], pad_token_id=0
-    )
+    answers = answer_rows(model, rows, answer)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
@@ -104,8 +112,16 @@ def run_one(training: Training, *, folder: Path, parallelism: str) -> dict[str, 
         "state": result.state,
         "steps": result.steps,
         "tokens": result.tokens,
+        "before": before,
         "answers": answers,
         "parts": processes.gather(parts),
         "num_frozen": num_frozen,
         "num_parameters": sum(1 for _ in model.parameters()),
     }
+
+
+def answer_rows(model: Any, rows: list[dict[str, list[int]]], answer: processes.Answer) -> Any:
+    prompts = [row["input_ids"][:-2] for row in rows[:5]]
+    return answer(
+        model, prompts, batch_size=2, max_new_tokens=4, stop_token_ids=[2], pad_token_id=0
+    )
