@@ -60,6 +60,18 @@ def describe_job() -> str:
     return f"job {context.job.num} ({' '.join(context.overrides.task)}): "
 
 
+def log_failure(message: str) -> None:
+    """Log how a job failed. Of a single run it goes to the log's file only: its message is about
+    to be the last line on the terminal, and need not stand there twice."""
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        log.error("%s", message)
+        return
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 def follow(world: World) -> None:
     """Take part in what the first process composes; torchrun started several."""
     worker.hush()
@@ -119,7 +131,7 @@ def main() -> None:
                 return run_job(cfg, swept_keys=swept_keys)
             except RunFailed as error:  # recorded; a sweep goes on with its other jobs
                 failures.append(f"{describe_job()}{error}")
-                log.error("%s", failures[-1])
+                log_failure(failures[-1])
                 return None
 
         # Lets failures through to the reports below instead of printing and exiting itself.

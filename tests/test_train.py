@@ -406,6 +406,9 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
     assert record["run"]["status"] == "failed"
     assert record["run"]["error"]["type"] in ("ValueError", "FileNotFoundError")
     assert "model" not in record["environment"]
+    message = record["run"]["error"]["message"]
+    assert (done.out + done.err).count(message) == 1  # said once on the terminal, and in the log
+    assert message in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
