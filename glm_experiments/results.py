@@ -70,7 +70,12 @@ class Run:
 
 @contextmanager
 def record_run(
-    output_dir: Path, *, name: str, config: dict[str, Any], overrides: Sequence[str]
+    output_dir: Path,
+    *,
+    name: str,
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    file_name: str = RESULTS,
 ) -> Iterator[Run]:
     """Write `results.json` into `output_dir` however the block ends, short of a killed process.
 
@@ -84,7 +89,7 @@ def record_run(
     """
     gc.collect()  # what an earlier run of this process left in reference cycles
     output_dir.mkdir(parents=True, exist_ok=True)
-    file = output_dir / RESULTS
+    file = output_dir / file_name
     former = file.read_bytes() if file.exists() else None
     file.unlink(missing_ok=True)
     run = Run()

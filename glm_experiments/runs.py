@@ -119,9 +119,16 @@ def best_step(run_dir: Path) -> int | None:
 
 def new_evaluation_folder(run_dir: Path, *, now: datetime) -> Path:
     """A fresh folder below the run's `evaluations`."""
-    folder = run_dir / "evaluations" / now.strftime("%Y-%m-%d_%H-%M-%S")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    name = now.strftime("%Y-%m-%d_%H-%M-%S")
+    number = 1
+    while True:
+        folder = run_dir / "evaluations" / (name if number == 1 else f"{name}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # of another evaluation that began in this second
+            number += 1
+        else:
+            return folder
 
 
 def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:

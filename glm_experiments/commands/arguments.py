@@ -11,11 +11,14 @@ from pathlib import Path
 
 from glm_experiments import runs
 from glm_experiments.config import Config
+from glm_experiments.results import RunFailed
 
 
 def build_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser of a command on a run's folder."""
-    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser = argparse.ArgumentParser(
+        prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="folder of a run")
     parser.add_argument(
         "--checkpoint",
@@ -37,9 +40,10 @@ def run_command(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         act(arguments, runs.read_config(arguments.run_dir, arguments.overrides))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (RunFailed, ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        signum = error.args[0] if error.args else signal.SIGINT
         sys.stderr.write(f"{parser.prog}: interrupted\n")
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + int(signum))

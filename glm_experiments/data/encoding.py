@@ -91,7 +91,7 @@ def encode_splits(
 
     Raises:
         ValueError: a tokenizer without the prompt format's tokens; too many rows whose answer is
-            longer than the context; a split of which no row is left.
+            longer than the context; a split whose rows are all left out.
         RuntimeError: `cache_dir` can't be written.
     """
     rows: dict[str, list[Sample]] = {"train": splits.train, **splits.validation}
@@ -111,7 +111,7 @@ def encode_splits(
         **{name: _count(table) for name, table in tables.items()},
     }
     train: Sequence[Item] = samples["train"]
-    if config.packing:
+    if config.packing and train:
         lengths = np.diff(tables["train"].offsets).tolist()
         train = pack(
             train, lengths=lengths, context_length=config.context_length, seed=config.split_seed
@@ -198,7 +198,7 @@ def _check_bad_rows(
     elif found:
         raise ValueError(f"{found[0]}; {typed}" if needed else str(found[0]))
     for name, table in tables.items():
-        if not len(table.rows):
+        if rows[name] and not len(table.rows):
             raise ValueError(f"no row of {name} can be used; the first: {found[0]}{advice}")
     return report.count_dropped()
 

@@ -70,6 +70,37 @@ def load_splits(config: DataConfig, *, rejected_file: Path) -> Splits:
     return Splits(train, validation, report, fingerprint_samples([train, *validation.values()]))
 
 
+def load_named(
+    config: FilesConfig, *, key: str, num_rows: int | None, rejected_file: Path
+) -> Splits:
+    """The rows of one source to measure on, and none to train on.
+
+    Args:
+        key: `path` or `validation_path`, whichever names the source.
+        num_rows: so many, drawn at random; None: all that can be used.
+        rejected_file: as for `load_splits`.
+
+    Raises:
+        ValueError: no such file, an unreadable or empty one, no known form, too many bad rows, or
+            fewer rows than are wanted.
+    """
+    path = getattr(config, key)
+    split = config.split if key == "path" else config.validation_split
+    read = _read_sources(find_sources(path, key=key, split=split, config=config), config=config)
+    report = ReadReport(read.num_rows, tuple(read.rejections), rejected_file)
+    _check_report(report, config)
+    if not read.samples:
+        raise ValueError(f"data.{key}={path} has no usable row: {report.describe()}")
+    if num_rows is not None and num_rows > len(read.samples):
+        raise ValueError(
+            f"data.num_validation_rows={num_rows}, but data.{key}={path} has {len(read.samples)} "
+            "usable rows; leave data.num_validation_rows out for all of them"
+        )
+    rng = Random(f"split {config.split_seed}")
+    samples, _ = _draw(read.samples, num_rows or len(read.samples), rng)
+    return Splits([], {"validation": samples}, report, fingerprint_samples([[], samples]))
+
+
 def fingerprint_samples(splits: Iterable[Sequence[Sample]]) -> str:
     """Hash of what is said in all samples, in their order; not of where they were read."""
     digest = blake2b(digest_size=16)
@@ -108,12 +139,7 @@ def _load_files(
         held_out = _read_sources(others, config=config)
         num_rows, rejections = num_rows + held_out.num_rows, rejections + held_out.rejections
     report = ReadReport(num_rows, tuple(rejections), rejected_file)
-    check_rejections(
-        report,
-        bad_share=len(rejections) / num_rows,
-        on_bad_row=config.on_bad_row,
-        max_bad_share=config.max_bad_share,
-    )
+    _check_report(report, config)
     if not read.samples:
         raise ValueError(f"data.path={config.path} has no usable row: {report.describe()}")
     rng = Random(f"split {config.split_seed}")
@@ -140,6 +166,15 @@ def _load_files(
     if config.num_train_rows is not None:
         train, _ = _draw(train, min(config.num_train_rows, len(train)), rng)
     return train, {"validation": validation} if validation else {}, report
+
+
+def _check_report(report: ReadReport, config: FilesConfig) -> None:
+    check_rejections(
+        report,
+        bad_share=len(report.rejections) / report.num_rows,
+        on_bad_row=config.on_bad_row,
+        max_bad_share=config.max_bad_share,
+    )
 
 
 def _draw(samples: list[Sample], num: int, rng: Random) -> tuple[list[Sample], list[Sample]]:

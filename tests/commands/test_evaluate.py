@@ -14,7 +14,8 @@ from tests.running import read_losses
 
 def read_evaluation(run_dir):
     """The evaluation that was written last, and its folder."""
-    folder = max((run_dir / "evaluations").iterdir())
+    folders = (run_dir / "evaluations").iterdir()
+    folder = max(folders, key=lambda each: (each / "evaluation.json").stat().st_mtime_ns)
     return json.loads((folder / "evaluation.json").read_text(encoding="utf-8")), folder
 
 
@@ -22,32 +23,71 @@ def test_a_run_is_measured_on_its_own_data(typed, run_dir):
     done = typed(evaluate.main, run_dir)
     assert done.code == 0, done.err
     written, folder = read_evaluation(run_dir)
-    assert written["checkpoint"] == "last"
-    assert set(written["metrics"]) == {"identity", "general"}
+    assert set(written) == {"run", "config", "outcome", "environment"}
+    assert written["run"]["status"] == "finished"
+    assert written["outcome"]["checkpoint"] == "last"
+    metrics = written["outcome"]["metrics"]["after"]
+    assert set(metrics) == {"identity", "general"}
     assert written["config"]["data"]["num_validation_rows"] == 4
     assert "exact_match" in done.out
     assert str(folder) in done.out
     rows = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 8
     assert "answer_after" in json.loads(rows[0])
-    assert written["metrics"]["identity"]["perplexity"] > 1
+    assert metrics["identity"]["perplexity"] > 1
     assert (run_dir / "results.json").is_file()
 
 
-def test_a_run_is_measured_on_other_data(typed, run_dir, tmp_path):
+@pytest.fixture
+def sums(tmp_path):
+    """A file of nine questions."""
     rows = [{"prompt": f"{a}+{a}=?", "response": str(2 * a)} for a in range(1, 10)]
     file = tmp_path / "sums.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_answers"),
+    [
+        (["data.path={}"], 9),
+        (["data.path=nowhere.json", "data.validation_path={}"], 9),
+        (["data.path={}", "data.num_validation_rows=3"], 3),
+    ],
+)
+def test_a_named_file_is_measured_whole(overrides, num_answers, typed, run_dir, sums):
     done = typed(
         evaluate.main,
-        *(run_dir, "data=files", f"data.path={file}", "data.num_validation_rows=3"),
-        *("evaluation.metrics=[exact_match,bleu4,rouge]", "evaluation.max_new_tokens=8"),
+        *(run_dir, "data=files", *(override.format(sums) for override in overrides)),
+        *("evaluation.metrics=[exact_match,bleu4,rouge]", "evaluation.max_new_tokens=4"),
     )
     assert done.code == 0, done.err
-    written, _ = read_evaluation(run_dir)
-    assert set(written["metrics"]) == {"validation"}
-    assert set(written["metrics"]["validation"]) >= {"exact_match", "bleu4", "rouge_l"}
+    written, folder = read_evaluation(run_dir)
+    metrics = written["outcome"]["metrics"]["after"]
+    assert set(metrics) == {"validation"}
+    assert set(metrics["validation"]) >= {"exact_match", "bleu4", "rouge_l"}
+    assert written["outcome"]["data"]["validation"]["rows"] == num_answers
+    assert len((folder / "predictions.jsonl").read_text().splitlines()) == num_answers
     assert written["config"]["data"]["prompt_format"] == "chatglm3"
+
+
+def test_more_rows_than_a_named_file_has_are_refused(typed, run_dir, sums):
+    overrides = ["data=files", f"data.path={sums}", "data.num_validation_rows=10"]
+    done = typed(evaluate.main, run_dir, *overrides)
+    assert done.code == 1
+    assert f"data.num_validation_rows=10, but data.path={sums} has 9 usable rows; leave" in done.err
+
+
+def test_a_failed_evaluation_is_recorded_and_a_mistyped_one_leaves_nothing(typed, run_dir):
+    before = set((run_dir / "evaluations").glob("*"))
+    assert typed(evaluate.main, run_dir, "data=fils").code == 1
+    assert typed(evaluate.main, run_dir, "--checkpoint", "3").code == 1
+    assert set((run_dir / "evaluations").glob("*")) == before
+    assert typed(evaluate.main, run_dir, "data=files", "data.path=nowhere.json").code == 1
+    (folder,) = set((run_dir / "evaluations").glob("*")) - before
+    written = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert written["run"]["status"] == "failed"
+    assert "nowhere.json: there is no such file" in written["run"]["error"]["message"]
 
 
 def test_general_questions_are_still_answered(typed, run_dir):
@@ -57,7 +97,7 @@ def test_general_questions_are_still_answered(typed, run_dir):
     )
     assert done.code == 0, done.err
     written, _ = read_evaluation(run_dir)
-    assert written["metrics"]["general"]["exact_match"] >= 70
+    assert written["outcome"]["metrics"]["after"]["general"]["exact_match"] >= 70
 
 
 def test_each_checkpoint_is_another_state(typed, run_dir):
@@ -66,8 +106,9 @@ def test_each_checkpoint_is_another_state(typed, run_dir):
         done = typed(evaluate.main, "--checkpoint", checkpoint, run_dir)
         assert done.code == 0, done.err
         written, _ = read_evaluation(run_dir)
-        assert written["checkpoint"] == checkpoint
-        perplexities[checkpoint] = written["metrics"]["identity"]["perplexity"]
+        assert written["outcome"]["checkpoint"] == checkpoint
+        metrics = written["outcome"]["metrics"]["after"]
+        perplexities[checkpoint] = metrics["identity"]["perplexity"]
     assert perplexities["4"] == perplexities["last"] == perplexities["best"]
     assert perplexities["4"] < perplexities["2"]
     losses = read_losses(run_dir, "validation/loss")
