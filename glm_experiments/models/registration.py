@@ -22,8 +22,13 @@ def register_config() -> None:
 
 
 def register_models() -> None:
-    """`AutoModel` and `AutoModelForCausalLM` for ChatGLM-6B, with its config."""
+    """`AutoModel` and `AutoModelForCausalLM` for ChatGLM-6B, with its config.
+
+    By name too: from its tables of names the library tells what is a causal language model, which
+    decides about shifted labels under the Trainer's label smoothing and about pipelines.
+    """
     from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.models.auto import modeling_auto
 
     from glm_experiments.models.chatglm.config import ChatGLMConfig
     from glm_experiments.models.chatglm.modeling import ChatGLMForCausalLM, ChatGLMModel
@@ -31,6 +36,11 @@ def register_models() -> None:
     register_config()
     AutoModel.register(ChatGLMConfig, ChatGLMModel, exist_ok=True)
     AutoModelForCausalLM.register(ChatGLMConfig, ChatGLMForCausalLM, exist_ok=True)
+    for names, model in (
+        (modeling_auto.MODEL_MAPPING_NAMES, ChatGLMModel),
+        (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, ChatGLMForCausalLM),
+    ):
+        names[ChatGLMConfig.model_type] = model.__name__
 
 
 def register_tokenizers() -> None:

@@ -12,6 +12,8 @@ config = AutoConfig.for_model("chatglm", hidden_size=16, num_attention_heads=2, 
 print(type(AutoModelForCausalLM.from_config(config)).__name__, end=" ")
 print(type(AutoModel.from_config(config)).__name__, end=" ")
 print(tokenizer_class_from_name("ChatGLM3Tokenizer").__name__, end=" ")
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
+print(names["chatglm"] == "ChatGLMForCausalLM", end=" ")
 print(any(type(each).__name__ == "AutoModuleFinder" for each in sys.meta_path))
 """
 HALF_WAY = "from transformers import PreTrainedModel"  # imports Auto classes while it loads
@@ -51,5 +53,5 @@ def test_importing_the_package_imports_no_library():
     ],
 )
 def test_auto_classes_know_the_models(imports):
-    expected = "ChatGLMForCausalLM ChatGLMModel ChatGLM3Tokenizer False"
+    expected = "ChatGLMForCausalLM ChatGLMModel ChatGLM3Tokenizer True False"
     assert run("\n".join([*imports, CHECK])) == expected

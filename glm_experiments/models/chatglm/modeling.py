@@ -104,7 +104,8 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
             position_ids: (batch, length) restarting at 0 for each packed sequence, or both axes
                 explicitly (batch, 2, length); None: one sequence a row. After a cache, None and
                 (batch, length) continue what the cache holds.
-            inputs_embeds: (batch, length, hidden) instead of ids; they show no context.
+            inputs_embeds: (batch, length, hidden) instead of ids. The context is found by the
+                embeddings of the special tokens.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
@@ -162,7 +163,10 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
         attention_mask: torch.Tensor | BlockMask | None = None,
         restarting: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Positions (batch, 2, length) of ids (batch, length) or embeddings, see `positions.py`."""
+        """Positions (batch, 2, length) of ids (batch, length), see `positions.py`; or of embeddings
+        (batch, length, hidden), among which those of the special tokens are recognised."""
+        if tokens.dim() == 3:
+            tokens = self._find_special_tokens(tokens)
         if isinstance(attention_mask, BlockMask) or (
             attention_mask is not None and attention_mask.dim() == 4
         ):
@@ -175,6 +179,17 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
             attention_mask=attention_mask,
             restarting=restarting,
         )
+
+    @torch.no_grad()
+    def _find_special_tokens(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Ids (batch, length) of the tokens that positions are made of, -1 for all others."""
+        device, config = embeddings.device, self.config
+        tokens = torch.full(embeddings.shape[:2], -1, device=device)
+        for token in (config.mask_token_id, config.gmask_token_id, config.bos_token_id):
+            if token is not None and 0 <= token < config.vocab_size:
+                own = self.word_embeddings(torch.full((1, 1), token, device=device))
+                tokens = tokens.masked_fill((embeddings == own.to(embeddings)).all(-1), token)
+        return tokens
 
 
 class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):

@@ -24,11 +24,11 @@ def build_positions(
     sequence without such a context is all answer to an empty one: axis 0 is 0, axis 1 counts.
 
     Args:
-        tokens: (batch, length), or embeddings (batch, length, hidden), which show no context.
+        tokens: (batch, length).
         attention_mask: (batch, length), 0 on padding; a sequence begins at the first 1.
         restarting: (batch, length) for packed rows: a sequence begins at every 0.
     """
-    batch, length = tokens.shape[:2]
+    batch, length = tokens.shape
     index = torch.arange(length, device=tokens.device).expand(batch, length)
     visible = torch.ones_like(index, dtype=torch.bool)
     if attention_mask is not None:
@@ -44,7 +44,7 @@ def build_positions(
         return table.scatter_reduce(1, sequence, found, "amin").gather(1, sequence)
 
     begin = first(visible)
-    if tokens.dim() == 3 or sop_token_id is None:
+    if sop_token_id is None:
         place = answer = torch.full_like(index, length)
     else:
         answer = first(tokens == sop_token_id)

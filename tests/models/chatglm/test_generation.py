@@ -122,9 +122,9 @@ def test_embeddings_generate_with_the_ids_they_are_of(model, expected):
     embeddings = model.get_input_embeddings()(ids)
     found = model.generate(ids, inputs_embeds=embeddings, **GREEDY)
     assert found[0, -8:].tolist() == expected[0]
-    plain = torch.tensor([PROMPTS[2]])
-    alone = model.generate(inputs_embeds=model.get_input_embeddings()(plain), **GREEDY)
-    assert alone[0].tolist() == expected[2]
+    for prompt, answer in zip(PROMPTS, expected, strict=True):
+        embeddings = model.get_input_embeddings()(torch.tensor([prompt]))
+        assert model.generate(inputs_embeds=embeddings, **GREEDY)[0].tolist() == answer
 
 
 def test_explicit_positions_are_counted_on(model, expected):

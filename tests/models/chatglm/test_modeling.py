@@ -8,7 +8,7 @@ from glm_experiments.models.chatglm.config import ChatGLMConfig
 from glm_experiments.models.chatglm.layers import ChatGLMRotaryEmbedding
 from glm_experiments.models.chatglm.modeling import ChatGLMForCausalLM, ChatGLMModel
 from glm_experiments.models.loading import load_model
-from tests.models.chatglm.tiny_chatglm import build_config, build_model, pad, sample
+from tests.models.chatglm.tiny_chatglm import MASK, SOP, build_config, build_model, pad, sample
 from tests.models.golden import GOLDEN, largest_difference, load_case
 from tests.shared_data import needs_shared
 
@@ -145,17 +145,26 @@ def test_explicit_positions_say_the_same():
         close(explicit, model(ids).logits)
 
 
-def test_embeddings_with_positions_say_the_same():
+@pytest.mark.parametrize("attention_mask", [True, False])
+def test_embeddings_say_the_same_as_their_ids(attention_mask):
     model = build_model()
-    ids = torch.tensor([SAMPLES[0]])
+    ids, mask = pad([*SAMPLES, [11, MASK, 12, SOP, 13], [11, 12]], side="right")
+    batch = {"attention_mask": mask} if attention_mask else {}
     embeddings = model.get_input_embeddings()(ids)
     with torch.no_grad():
-        found = model(
-            inputs_embeds=embeddings, position_ids=model.transformer.build_positions(ids)
+        expected = model(ids, **batch).logits
+        close(model(inputs_embeds=embeddings, **batch).logits, expected)
+        # Embeddings of no token, such as a learned prompt's, belong to the context.
+        prompt = torch.randn(len(ids), 4, 32)
+        longer = torch.cat([torch.full((len(ids), 4), 11), ids], dim=1)
+        found = model(inputs_embeds=torch.cat([prompt, embeddings], dim=1)).logits
+        explicit = model(
+            inputs_embeds=torch.cat([prompt, embeddings], dim=1),
+            position_ids=model.transformer.build_positions(longer),
         ).logits
-        close(found, model(ids).logits)
+        close(found, explicit)
     with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
-        model(ids, inputs_embeds=embeddings)
+        model(ids[:1], inputs_embeds=embeddings[:1])
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])

@@ -40,13 +40,6 @@ def test_without_a_context_all_is_answer(row):
     assert positions([row]) == [[[0, 0, 0], [1, 2, 3]]]
 
 
-def test_embeddings_show_no_context():
-    found = build_positions(
-        torch.zeros(1, 3, 8), mask_token_id=MASK, gmask_token_id=GMASK, sop_token_id=SOP
-    )
-    assert found.tolist() == [[[0, 0, 0], [1, 2, 3]]]
-
-
 def test_left_padding_shifts_and_is_never_a_place():
     mask = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
     found = positions(
