@@ -416,6 +416,8 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
     [
         ("+training.extra.adam_beta=0.9", "training.extra.adam_beta is no argument of "
          "transformers.TrainingArguments; type e.g. +training.extra.adam_beta"),
+        ("+training.extra.optim=adamw_trch", "training.extra.optim can't be adamw_trch; type "
+         "+training.extra.optim=adamw_torch"),
         ("tuner.target_modules=[nothing]", "nothing"),
         ("model.path=/nowhere/glm", "/nowhere/glm"),
         ("training.resume=/nowhere/checkpoint-5", "training.resume=/nowhere/checkpoint-5 can't be "

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from glm_experiments.config import TrainingConfig, batch_problems
+from glm_experiments.training.extra import check_extra as check_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,21 +82,6 @@ def plan_precision(
         autocast=dtype if trains_own_weights and dtype is not trained_dtype else None,
         scales_loss=dtype is torch.float16,
     )
-
-
-def check_extra(config: TrainingConfig) -> None:
-    """Refuse a `training.extra` that the library does not know.
-
-    Raises:
-        ValueError: naming the key and the likeliest right one.
-    """
-    known = {field.name for field in fields(TrainingArguments)}
-    for key in config.extra:
-        if key not in known:
-            raise ValueError(
-                f"training.extra.{key} is no argument of transformers.TrainingArguments; "
-                f"type e.g. +training.extra.{nearest(key, known)}=VALUE"
-            )
 
 
 def build_arguments(
@@ -179,10 +165,3 @@ def default_device(device: torch.device) -> Iterator[None]:
             os.environ.pop(key, None)
         else:
             os.environ[key] = before
-
-
-def nearest(word: str, words: set[str]) -> str:
-    """The likeliest meant word."""
-    import difflib
-
-    return next(iter(difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.0)), word)
