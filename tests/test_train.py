@@ -144,7 +144,8 @@ def test_a_finished_run_is_not_trained_again(finished, typed, tmp_path):
     assert typed.train(folder, *overrides).code == 0
     outcome = read_record(folder)["outcome"]
     assert outcome["steps"] == 3
-    assert outcome["loss"] == read_record(finished)["outcome"]["loss"]
+    for kept in ("loss", "tokens"):
+        assert outcome[kept] == read_record(finished)["outcome"][kept]
     again = load_file(folder / "adapter" / "adapter_model.safetensors")
     assert all(torch.equal(again[name], value) for name, value in state.items())
 
@@ -288,6 +289,7 @@ def test_a_stopped_run_continues_as_if_it_had_not(signum, code, typed, tmp_path,
     assert read_losses(folder) == read_losses(unbroken)
     record = read_record(folder)
     assert (record["run"]["status"], record["outcome"]["steps"]) == ("finished", 24)
+    assert record["outcome"]["tokens"] == read_record(unbroken)["outcome"]["tokens"] > 0
     name = Path("adapter", "adapter_model.safetensors")
     ours, theirs = load_file(folder / name), load_file(unbroken / name)
     assert all(torch.equal(ours[key], value) for key, value in theirs.items())

@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
-    """What a training came to; `state` are the trained parameters, whole, on the CPU."""
+    """What a training came to, its former parts included where it was resumed.
+
+    tokens_per_second: of this process alone.
+    state: the trained parameters, whole, on the CPU.
+    """
 
     steps: int
     loss: float | None
@@ -99,6 +103,7 @@ def train(
     if resume is not None:
         saved = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
         progress.last_loss = last_loss(saved)
+        trainer.num_tokens = saved.num_input_tokens_seen
     num_worse = 0 if saved is None else count_worse(saved)
     patience = config.early_stopping_patience
     if patience is not None:

@@ -35,12 +35,13 @@ class Progress(TrainerCallback):
         self.last_loss: float | None = None
         self.seconds = 0.0
         self.tokens = 0
+        self.num_timed_steps = 0
         self._clock: tuple[float, int] | None = None
         self._bar: Any = None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Over all steps but the first, evaluations and checkpoints left out."""
+        """Over all steps of this process but the first, evaluations and checkpoints left out."""
         return self.tokens / self.seconds if self.seconds > 0 else None
 
     def on_train_begin(
@@ -58,6 +59,7 @@ class Progress(TrainerCallback):
         if self._clock is not None:
             self.seconds += now - self._clock[0]
             self.tokens += tokens - self._clock[1]
+            self.num_timed_steps += 1
         self._clock = (now, tokens)
         if state.global_step >= state.max_steps:
             control.should_log = True  # the last step's loss, wherever the cadence ends
@@ -114,8 +116,7 @@ class Progress(TrainerCallback):
         shown = [f"{key.rpartition('/')[2]} {value:.4g}" for key, value in values.items()]
         if "validation/loss" in values:
             shown[0] = f"validation loss {values['validation/loss']:.4g}"
-        steps_timed = max(step - 1, 1)
-        left = self.seconds / steps_timed * (num_steps - step)
+        left = self.seconds / max(self.num_timed_steps, 1) * (num_steps - step)
         line = f"step {step}/{num_steps}: {', '.join(shown)}, {format_seconds(left)} left"
         if self._bar is None:
             log.info(line)

@@ -67,7 +67,7 @@ class GLMTrainer(Trainer):
         self.num_checkpoints_kept = num_checkpoints_kept
         self.wrap = wrap
         self.order = EpochOrder(rows, seed=args.seed)
-        self.num_tokens = 0
+        self.num_tokens = 0  # real ones, of the whole training: a resume goes on counting
         self.last_pass_loss: torch.Tensor | None = None
         super().__init__(
             model=model,
@@ -164,6 +164,7 @@ class GLMTrainer(Trainer):
                 f"the loss is {self.last_pass_loss.item()} at step {self.state.global_step}; type "
                 f"e.g. training.learning_rate={self.args.learning_rate / 10:g}"
             )
+        self.state.num_input_tokens_seen = self.num_tokens
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
