@@ -11,11 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from glm_experiments.config import SCHEMAS, TrainableDtype
+from glm_experiments.models.checkpoints import read_json
 from glm_experiments.tuners import lora, peft_folders, published_prefix
+from glm_experiments.tuners.lora import remove_lora
 from glm_experiments.tuners.origins import (
     Base,
     Origin,
@@ -25,9 +27,9 @@ from glm_experiments.tuners.origins import (
     find_origin,
     remember_origin,
 )
-from glm_experiments.tuners.p_tuning_v2 import insert_prefixes
+from glm_experiments.tuners.p_tuning_v2 import insert_prefixes, remove_prefixes
 from glm_experiments.tuners.tuning import trainable_parameters
-from glm_experiments.tuners.weights import State, fill
+from glm_experiments.tuners.weights import State, fill, read_tensors
 
 DESCRIPTION = "adapter.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -73,7 +75,7 @@ class TunerAdapter:
 
     def read(self, folder: Path) -> State:
         """The trained parameters that `save` wrote, by their names in the model."""
-        state: State = load_file(folder / WEIGHTS)
+        state = read_tensors(folder / WEIGHTS)
         if self.is_lora:
             return {lora.from_file_name(name): value for name, value in state.items()}
         return state
@@ -100,28 +102,24 @@ def load_adapter(model: PreTrainedModel, path: str | Path) -> PreTrainedModel:
     """Put a saved adapter onto its base, in place, for use: nothing is trainable afterwards.
 
     path: a folder that we wrote, a folder of peft's with LoRA, a checkpoint folder of THUDM's
-    ptuning scripts, or a bare LoRA state dict such as `chatglm-lora.pt`.
+    ptuning scripts, the file of weights in any of them, or a bare LoRA state dict such as
+    `chatglm-lora.pt`, alone or in a folder.
 
     Raises:
         ValueError: for what is no adapter, or another base than the adapter's.
     """
     check_plain(model)
-    path = Path(path).expanduser()
+    path = find_source(Path(path).expanduser())
     base = describe_base(model)
-    if (path / DESCRIPTION).is_file():
-        tuner = load_own(model, path)
-    elif (path / peft_folders.CONFIG).is_file():
-        tuner = peft_folders.load_peft_folder(model, path)
-    elif published_prefix.is_published_prefix(path):
-        tuner = published_prefix.load_published_prefix(model, path)
-    elif path.suffix == ".pt" and path.is_file():
-        tuner = peft_folders.load_bare_file(model, path)
-    else:
-        raise ValueError(
-            f"{path} is no adapter; give a folder with {DESCRIPTION} (ours), "
-            f"{peft_folders.CONFIG} (peft) or {published_prefix.CONFIG} with pre_seq_len and "
-            f"{published_prefix.WEIGHTS} (THUDM's ptuning), or a .pt file of LoRA parameters"
-        )
+    trains = {name: each.requires_grad for name, each in model.named_parameters()}
+    try:
+        tuner = load_from(model, path)
+    except ValueError:
+        remove_lora(model)
+        remove_prefixes(model)
+        for name, each in model.named_parameters():
+            each.requires_grad_(trains[name])
+        raise
     trained = frozenset(trainable_parameters(model))
     remember_origin(model, Origin(tuner=tuner, base=base, trained=trained))
     model.requires_grad_(False)
@@ -129,16 +127,73 @@ def load_adapter(model: PreTrainedModel, path: str | Path) -> PreTrainedModel:
     return model
 
 
+def load_from(model: PreTrainedModel, path: Path) -> dict[str, Any]:
+    """Load whatever kind of adapter a path holds; returns the tuner's settings.
+
+    Raises:
+        ValueError: with adapters in the model, where they are found not to fit it.
+    """
+    if (path / DESCRIPTION).is_file():
+        return load_own(model, path)
+    if (path / peft_folders.CONFIG).is_file():
+        return peft_folders.load_peft_folder(model, path)
+    if published_prefix.is_published_prefix(path):
+        return published_prefix.load_published_prefix(model, path)
+    if path.is_file():
+        return peft_folders.load_bare_file(model, path)
+    raise ValueError(
+        f"{path} is no adapter; give a folder with {DESCRIPTION} (ours), "
+        f"{peft_folders.CONFIG} (peft) or {published_prefix.CONFIG} with pre_seq_len and "
+        f"{published_prefix.WEIGHTS} (THUDM's ptuning), or a .pt file of LoRA parameters"
+        f"{name_nearby(path)}"
+    )
+
+
+def find_source(path: Path) -> Path:
+    """What a path means: the folder around a file of weights, the only .pt file in a folder, or
+    what was trained in a run or checkpoint of ours."""
+    descriptions = (DESCRIPTION, peft_folders.CONFIG, published_prefix.CONFIG)
+    if path.is_file():
+        is_part = path.name in (DESCRIPTION, *peft_folders.WEIGHTS, published_prefix.WEIGHTS)
+        is_described = any((path.parent / name).is_file() for name in descriptions)
+        return path.parent if is_part and is_described else path
+    if not path.is_dir() or any((path / name).is_file() for name in descriptions):
+        return path
+    if (path / "adapter" / DESCRIPTION).is_file():
+        return path / "adapter"
+    files = list(path.glob("*.pt"))
+    return files[0] if len(files) == 1 else path
+
+
+def name_nearby(folder: Path) -> str:
+    """A hint at the checkpoints below a folder, where there are some."""
+    checkpoints = sorted(
+        (each.name for each in folder.glob("checkpoint-*") if each.is_dir()), key=step_in
+    )
+    return f"; did you mean {folder / checkpoints[-1]}?" if checkpoints else ""
+
+
+def step_in(name: str) -> int:
+    """The number at the end of a checkpoint's name."""
+    step = name.rpartition("-")[2]
+    return int(step) if step.isdecimal() else 0
+
+
 def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     """Load an adapter that `TunerAdapter.save` wrote; returns the tuner's settings."""
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    tuner: dict[str, Any] = description["tuner"]
-    base = Base(**description["base"])
+    description = read_json(folder / DESCRIPTION)
+    try:
+        tuner: dict[str, Any] = description["tuner"]
+        base = Base(**description["base"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / DESCRIPTION} describes no adapter ({error}); copy the file again"
+        ) from error
     check_base(base, model, replaces_weights=tuner["name"] == "full")
     if tuner["name"] == "lora":
         peft_folders.load_peft_folder(model, folder)
         return tuner
-    state = load_file(folder / WEIGHTS)
+    state = read_tensors(folder / WEIGHTS)
     if tuner["name"] == "p_tuning_v2":
         schema = SCHEMAS["tuner"][tuner["name"]]
         insert_prefixes(model, schema(**{**tuner, "dtype": TrainableDtype(tuner["dtype"])}))

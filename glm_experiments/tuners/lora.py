@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 
 import peft
 import torch
@@ -16,6 +17,8 @@ from glm_experiments.config import LoraConfig
 ADAPTER_NAME = "default"
 # Parameter `X.lora_A.default.weight` of a model is `base_model.model.X.lora_A.weight` in a file.
 _FILE_PREFIX = "base_model.model."
+_IN_MODEL = re.compile(rf"(\.lora_\w+)\.{ADAPTER_NAME}(?=\.|$)")
+_IN_FILE = re.compile(rf"(\.lora_\w+)(?:\.{ADAPTER_NAME})?(?=\.|$)")
 _MAGNITUDE = "lora_magnitude_vector"
 
 
@@ -27,7 +30,8 @@ class InputDtypeLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(..., in_features) -> (..., out_features), in the dtype of `input`."""
-        return nn.functional.linear(input, self.weight.to(input.dtype))
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return nn.functional.linear(input, self.weight.to(input.dtype), bias)
 
 
 def build_peft_config(config: LoraConfig) -> peft.LoraConfig:
@@ -71,7 +75,7 @@ def inject(model: PreTrainedModel, config: peft.LoraConfig, *, dtype: torch.dtyp
         # DoRA reads the adapters' weights itself and wants peft's way of casting.
         if not layer.lora_variant:
             layer.cast_input_dtype_enabled = False
-            for part in (layer.lora_A[ADAPTER_NAME], layer.lora_B[ADAPTER_NAME]):
+            for part in (*layer.lora_A.values(), *layer.lora_B.values()):
                 part.__class__ = InputDtypeLinear
 
 
@@ -108,23 +112,27 @@ def find_config(model: PreTrainedModel, *, base: str) -> peft.LoraConfig:
 
 def merge_lora(model: PreTrainedModel) -> None:
     """Add the adapters to the weights beside them and take them away."""
+    for layer in lora_layers(model):
+        layer.merge()
+    remove_lora(model)
+
+
+def remove_lora(model: PreTrainedModel) -> None:
+    """Take the adapters away, if there are any; the weights beside them stay as they are."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
-            module.merge()
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, module.get_base_layer())
-    del model.peft_config
+    vars(model).pop("peft_config", None)
 
 
 def to_file_name(name: str) -> str:
     """A parameter's name -> its name in peft's files."""
-    name = name.replace(f".{ADAPTER_NAME}.weight", ".weight")
+    name = _IN_MODEL.sub(r"\1", name)
     return _FILE_PREFIX + name.replace(f"{_MAGNITUDE}.weight", _MAGNITUDE)
 
 
 def from_file_name(name: str) -> str:
     """A name in peft's files -> the parameter's name."""
-    name = name.removeprefix(_FILE_PREFIX)
-    if name.endswith(_MAGNITUDE):
-        return f"{name}.{ADAPTER_NAME}.weight"
-    return name.removesuffix(".weight") + f".{ADAPTER_NAME}.weight"
+    name = _IN_FILE.sub(rf"\1.{ADAPTER_NAME}", name.removeprefix(_FILE_PREFIX))
+    return f"{name}.weight" if name.endswith(f"{_MAGNITUDE}.{ADAPTER_NAME}") else name

@@ -24,6 +24,8 @@ GEOMETRY = (
     "vocab_size",
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# ChatGLM2-6B and ChatGLM3-6B have one shape. Not the 6 of chatglm-6b, nor a glm of no number.
+_FAMILY = re.compile(r"(?<![a-z])(chatglm(?=-6b|$)|chatglm\d(?=-|_|$)|glm-?\d(?=-|_|$))")
 _ATTRIBUTE = "tuner_origin"
 
 
@@ -89,15 +91,25 @@ def check_base(expected: Base, model: PreTrainedModel, *, replaces_weights: bool
 
 
 def check_name(expected: str | None, model: PreTrainedModel, *, source: Path) -> None:
-    """Refuse a base by its name, where an adapter says no more of it and both are hub ids.
+    """Refuse a base by its name, where an adapter says no more of it: both names are hub ids, or
+    folders named by a member of the family.
 
     Raises:
         ValueError: naming both bases.
     """
     found = str(model.name_or_path)
-    names = [name for name in (expected, found) if name and _HUB_ID.fullmatch(name)]
+    names = [
+        name
+        for name in (expected, found)
+        if name and _HUB_ID.fullmatch(name) and not Path(name).is_dir()
+    ]
+    families = [
+        family[0].replace("-", "")
+        for name in (expected, found)
+        if name and (family := _FAMILY.search(Path(name).name.lower()))
+    ]
     # Models moved to other accounts and kept their names.
-    if len({name.partition("/")[2].lower() for name in names}) > 1:
+    if len({name.partition("/")[2].lower() for name in names}) > 1 or len(set(families)) > 1:
         raise ValueError(
             f"the adapter {source} was made for {expected} and cannot go onto {found}; load "
             f"{expected} instead, or correct the name in the adapter's config"

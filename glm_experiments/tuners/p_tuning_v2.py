@@ -134,10 +134,29 @@ def fold_prefixes(model: PreTrainedModel) -> list[str]:
         prefix.weight.copy_(projected.table(hidden))
         prefix.requires_grad_(False)
         attention.prefix = prefix.train(model.training)
+    remove_encoder(model)
+    return [f"{name}.weight" for name, each in model.named_modules() if isinstance(each, Prefix)]
+
+
+def remove_encoder(model: PreTrainedModel) -> None:
+    """Take away what projected prefixes have in common."""
+    encoder = find_encoder(model)
     assert encoder.hook is not None
     encoder.hook.remove()
     delattr(model.base_model, ENCODER)
-    return [f"{name}.weight" for name, each in model.named_modules() if isinstance(each, Prefix)]
+
+
+def remove_prefixes(model: PreTrainedModel) -> None:
+    """Take the prefixes away, if there are any: the model attends as before."""
+    implementation = model.config._attn_implementation
+    if not implementation.startswith(NAME_PREFIX):
+        return
+    for attention in find_attentions(model):
+        if hasattr(attention, "prefix"):
+            del attention.prefix
+    if hasattr(model.base_model, ENCODER):
+        remove_encoder(model)
+    model.set_attn_implementation(implementation.removeprefix(NAME_PREFIX))
 
 
 def find_attentions(model: PreTrainedModel) -> list[nn.Module]:

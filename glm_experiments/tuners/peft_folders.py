@@ -6,26 +6,27 @@ Adapters on the published modules' names go to the native modules' where those a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from safetensors.torch import load_file
 from transformers import GlmConfig, PreTrainedModel
 
+from glm_experiments.models.checkpoints import read_json
 from glm_experiments.models.published import build_converter
 from glm_experiments.tuners import lora
 from glm_experiments.tuners.origins import check_name
-from glm_experiments.tuners.weights import State, fill, misfit
+from glm_experiments.tuners.weights import State, fill, misfit, read_tensors
 
 CONFIG = "adapter_config.json"
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PUBLISHED = "transformer.encoder.layers."
 _FUSED = re.compile(r"layers\.(\d+)\.attention\.query_key_value\.lora_([AB])(?:\.default)?\.weight")
 # What the early scripts trained with; their file holds no settings.
 _BARE_ALPHA = 32
-# Number of blocks -> the thirds of the fused output that they are for.
+# Number of blocks -> the thirds of the fused output that they are for, where a file doesn't say.
 _PLACES = {2: (0, 2), 3: (0, 1, 2)}
 
 
@@ -35,21 +36,27 @@ def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: for another kind of adapter, or another base.
     """
+    settings = read_json(folder / CONFIG)
+    if "peft_type" not in settings:
+        raise ValueError(f"{folder / CONFIG} has no peft_type; copy the file again")
     config: Any = peft.PeftConfig.from_pretrained(str(folder))
     if config.peft_type != "LORA":
         raise ValueError(
             f"{folder / CONFIG}: peft_type={config.peft_type.value} can't be loaded, only LORA; "
             "load it with peft itself"
         )
-    file = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if config.trainable_token_indices:
+        raise ValueError(
+            f"{folder / CONFIG}: trainable_token_indices can't be loaded; load it with peft itself"
+        )
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
-        raise ValueError(f"{folder} has none of {', '.join(_WEIGHTS)}; copy the weights there")
-    stored = (
-        load_file(file)
-        if file.suffix == ".safetensors"
-        else torch.load(file, map_location="cpu", weights_only=True)
-    )
-    state = {lora.from_file_name(name): tensor for name, tensor in stored.items()}
+        raise ValueError(f"{folder} has none of {', '.join(WEIGHTS)}; copy the weights there")
+    state = {lora.from_file_name(name): tensor for name, tensor in read_tensors(file).items()}
+    if settings.get("enable_lora"):
+        places = [place for place, is_adapted in enumerate(settings["enable_lora"]) if is_adapted]
+        state = {name: widen(tensor, places=places) for name, tensor in state.items()}
+        set_rank(config, num_blocks=len(places))
     if isinstance(model.config, GlmConfig) and any(_PUBLISHED in name for name in state):
         state = split_published(model, state)
         if config.rank_pattern or config.alpha_pattern:
@@ -90,7 +97,7 @@ def load_bare_file(model: PreTrainedModel, file: Path) -> dict[str, Any]:
     Raises:
         ValueError: for a file that holds something else, or another base.
     """
-    stored = torch.load(file, map_location="cpu", weights_only=True)
+    stored = read_tensors(file)
     found = {
         match.groups(): value for name, value in stored.items() if (match := _FUSED.search(name))
     }
@@ -104,44 +111,76 @@ def load_bare_file(model: PreTrainedModel, file: Path) -> dict[str, Any]:
             f"{file} is no bare state dict of LoRA on ChatGLM-6B's query_key_value; give the "
             "folder of an adapter"
         )
-    state, rank, num_blocks = {}, 0, next(iter(blocks), 1)
-    for (layer, letter), tensor in found.items():
-        if letter == "B" and tensor.ndim == 3:
-            tensor = widen(tensor[..., 0], num_blocks=num_blocks)
-        if letter == "A":
-            rank = tensor.shape[0]
-        state[
-            f"transformer.layers.{layer}.attention.query_key_value.lora_{letter}.default.weight"
-        ] = tensor
+    num_blocks = next(iter(blocks), 1)
+    state = {
+        f"transformer.layers.{layer}.attention.query_key_value.lora_{letter}.default.weight": widen(
+            tensor, places=_PLACES.get(num_blocks, ())
+        )
+        for (layer, letter), tensor in found.items()
+    }
+    wide_rank = next((tensor.shape[0] for (_, letter), tensor in found.items() if letter == "A"), 0)
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
-        r=rank,
-        lora_alpha=_BARE_ALPHA * num_blocks,  # alpha / r stays what it was
+        r=wide_rank // num_blocks,
+        lora_alpha=_BARE_ALPHA,
         target_modules=["query_key_value"],
     )
+    set_rank(config, num_blocks=num_blocks)
     return put_lora(model, state, config=config, source=file)
 
 
-def widen(blocks: torch.Tensor, *, num_blocks: int) -> torch.Tensor:
-    """(blocks * out / 3, r) of adapted thirds -> (out, blocks * r), zero elsewhere."""
+def widen(tensor: torch.Tensor, *, places: Sequence[int]) -> torch.Tensor:
+    """lora_B as a convolution in groups, (blocks * out / 3, r, 1), of the thirds at `places` ->
+    (out, blocks * r), zero elsewhere. Anything else is itself."""
+    if tensor.ndim != 3:
+        return tensor
+    blocks, num_blocks = tensor[..., 0], len(places)
     third, rank = blocks.shape[0] // num_blocks, blocks.shape[1]
     wide = blocks.new_zeros(3 * third, num_blocks * rank)
-    for index, place in enumerate(_PLACES[num_blocks]):
+    for index, place in enumerate(places):
         rows = slice(place * third, (place + 1) * third)
         wide[rows, index * rank : (index + 1) * rank] = blocks[index * third : (index + 1) * third]
     return wide
 
 
+def set_rank(config: Any, *, num_blocks: int) -> None:
+    """The rank of so many blocks beside each other; alpha / r stays what it was."""
+    config.r *= num_blocks
+    config.lora_alpha *= num_blocks
+    config.fan_in_fan_out = False
+
+
 def put_lora(model: PreTrainedModel, state: State, *, config: Any, source: Path) -> dict[str, Any]:
-    """Insert adapters by peft's own config and fill all of them; returns the settings."""
+    """Insert adapters by peft's own config and fill all of them; returns the settings.
+
+    Whole weights in `state` (biases and modules that trained beside the adapters) replace the
+    model's.
+    """
     base = config.base_model_name_or_path
     check_name(base, model, source=source)
     modules = {name for name, _ in model.named_modules()}
-    if homeless := [name for name in state if name.partition(".lora_")[0] not in modules]:
-        problems = [f"the model has no place for {name}" for name in homeless]
+    whole = {name for name in state if ".lora_" not in name}
+    homes = {
+        name: name.rpartition(".")[0].removesuffix(".base_layer")
+        if name in whole
+        else name.partition(".lora_")[0]
+        for name in state
+    }
+    problems = [
+        f"the model has no place for {name}" for name, home in homes.items() if home not in modules
+    ]
+    adapters = [tensor for name, tensor in state.items() if name not in whole]
+    if not adapters:
+        problems.append("it holds no LoRA parameter")
+    if problems:
         raise misfit(model, problems, source=source, base=base)
-    is_bfloat16 = next(iter(state.values())).dtype is torch.bfloat16
+    is_bfloat16 = adapters[0].dtype is torch.bfloat16
+    # The library would keep such a module twice, which nothing here needs.
+    modules_to_save, config.modules_to_save = config.modules_to_save, None
     lora.inject(model, config, dtype=torch.bfloat16 if is_bfloat16 else torch.float32)
-    expected = {name for name, _ in model.named_parameters() if "lora_" in name}
+    config.modules_to_save = modules_to_save
+    expected = {name for name, _ in model.named_parameters() if ".lora_" in name} | whole
     fill(model, state, source=source, base=base, expected=expected)
+    for name in whole:  # saved again with the adapter
+        model.get_parameter(name).requires_grad_(True)
     return {"name": "lora", "r": config.r, "lora_alpha": config.lora_alpha}

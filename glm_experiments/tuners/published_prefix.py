@@ -5,7 +5,6 @@ Published is one table for all layers; here every layer owns its part of it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config import PTuningV2Config, TrainableDtype
+from glm_experiments.models.checkpoints import read_json
 from glm_experiments.tuners.origins import check_name
 from glm_experiments.tuners.p_tuning_v2 import ENCODER, insert_prefixes
 from glm_experiments.tuners.prefix_attention import Prefix
-from glm_experiments.tuners.weights import State, fill
+from glm_experiments.tuners.weights import State, fill, read_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "pytorch_model.bin"
@@ -31,8 +31,7 @@ def is_published_prefix(folder: Path) -> bool:
     """Whether a folder looks like a checkpoint of the ptuning scripts."""
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         return False
-    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    return bool(settings.get("pre_seq_len"))
+    return bool(read_json(folder / CONFIG).get("pre_seq_len"))
 
 
 def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
@@ -41,9 +40,10 @@ def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any
     Raises:
         ValueError: where it holds no prefix encoder, or that of another base.
     """
-    stored = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
     tensors = {
-        name.rpartition(_PREFIX)[2]: tensor for name, tensor in stored.items() if _PREFIX in name
+        name.rpartition(_PREFIX)[2]: tensor
+        for name, tensor in read_tensors(folder / WEIGHTS).items()
+        if _PREFIX in name
     }
     has_projection = set(tensors) == {*_SHARED, *_LAST}
     if not has_projection and set(tensors) != {_TABLE}:
@@ -59,8 +59,7 @@ def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any
         prefix_projection=has_projection,
         prefix_dropout=0.0,  # of training; nothing is trained here
     )
-    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    base = settings.get("_name_or_path")
+    base = read_json(folder / CONFIG).get("_name_or_path")
     check_name(base, model, source=folder)
     insert_prefixes(model, config)
     fill(model, split_layers(model, tensors), source=folder, base=base)

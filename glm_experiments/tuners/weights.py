@@ -1,13 +1,49 @@
-"""Tensors by name -> the parameters of a model, all checked before one is copied."""
+"""A file -> tensors by name -> the parameters of a model, all checked before one is copied."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 State = dict[str, torch.Tensor]
+
+
+def read_tensors(file: Path) -> State:
+    """The tensors of a safetensors file, or of one that torch.save wrote; runs none of its code.
+
+    Raises:
+        ValueError: naming the file, where it is damaged or holds anything else.
+    """
+    try:
+        content: Any = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{file} is damaged, or holds more than tensors: loading that could run code, so it is "
+            "refused; copy the file again, or convert it to safetensors where you trust it"
+        ) from error
+    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
+        reason = str(error).partition("\n")[0] or "it is empty"
+        raise ValueError(f"{file} can't be read ({reason}); copy the file again") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor)
+        for name, tensor in content.items()
+    ):
+        raise ValueError(
+            f"{file} holds no plain dict of tensors by name; save the adapter's state dict alone"
+        )
+    if not content:
+        raise ValueError(f"{file} holds no tensor; there is no adapter in it")
+    return content
 
 
 @torch.no_grad()

@@ -7,15 +7,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glm_experiments.tuners import load_adapter, merge_adapter, trainable_parameters
+from glm_experiments.tuners import (
+    load_adapter,
+    merge_adapter,
+    save_adapter,
+    trainable_parameters,
+)
 from tests.tuners.tiny_models import build_batch, build_chatglm, build_glm
 
 
-def write_peft_folder(folder, **changes):
+def write_peft_folder(folder, *, change=None, **changes):
     """An adapter that stock peft saved, with its logits on `build_batch`."""
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]}
-    config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings, **changes)
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"], **changes}
+    config = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **settings)
     model = peft.get_peft_model(build_glm(), config).eval()
+    if change is not None:
+        change(model)
     model.save_pretrained(str(folder))
     return model(**build_batch()).logits
 
@@ -30,6 +37,34 @@ def test_a_folder_of_peft(tmp_path, changes):
     model = load_adapter(build_glm(), tmp_path)
     torch.testing.assert_close(model(**build_batch()).logits, expected)
     assert not trainable_parameters(model)
+    torch.testing.assert_close(
+        merge_adapter(model)(**build_batch()).logits, expected, rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bias": "all"},
+        {"modules_to_save": ["lm_head", "input_layernorm"]},
+        {"target_modules": ["q_proj", "lm_head", "embed_tokens"]},
+    ],
+    ids=["biases", "whole modules", "embeddings"],
+)
+def test_whole_weights_beside_the_adapters(changes, tmp_path):
+    def change(model):
+        for each in model.parameters():
+            if each.requires_grad:
+                each.data += 0.01
+
+    expected = write_peft_folder(tmp_path / "first", change=change, **changes)
+    model = load_adapter(build_glm(), tmp_path / "first")
+    torch.testing.assert_close(model(**build_batch()).logits, expected)
+    save_adapter(model, tmp_path / "again", prompt_format="chatglm3", base="a/b")
+    again = load_adapter(build_glm(), tmp_path / "again")
+    torch.testing.assert_close(again(**build_batch()).logits, expected)
+    by_peft = peft.PeftModel.from_pretrained(build_glm(), str(tmp_path / "again"))
+    torch.testing.assert_close(by_peft(**build_batch()).logits, expected)
     torch.testing.assert_close(
         merge_adapter(model)(**build_batch()).logits, expected, rtol=1e-3, atol=1e-4
     )
@@ -138,13 +173,33 @@ def test_a_bare_file_of_an_early_script(tmp_path, places):
             torch.testing.assert_close(states @ part.T, grouped[:, block * 32 : block * 32 + 32])
         fused.weight.data += 32 / 4 * delta
     torch.save(stored, tmp_path / "chatglm-lora.pt")
-    model = load_adapter(build_chatglm(), tmp_path / "chatglm-lora.pt")
+    model = load_adapter(build_chatglm(), tmp_path)
     batch = build_batch()
     torch.testing.assert_close(
         model(**batch).logits, expected_model(**batch).logits, rtol=1e-3, atol=1e-3
     )
     with pytest.raises(ValueError, match="no place for"):
         load_adapter(build_glm(), tmp_path / "chatglm-lora.pt")
+
+
+def test_a_folder_of_peft_0_2_holds_the_same_beside_its_settings(tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    expected_model, stored = build_chatglm(), {}
+    for index, layer in enumerate(expected_model.transformer.layers):
+        a = torch.randn(4, 32, generator=generator)
+        b = torch.randn(32, 4, 1, generator=generator)
+        stem = f"base_model.model.transformer.layers.{index}.attention.query_key_value"
+        stored |= {f"{stem}.lora_A.weight": a, f"{stem}.lora_B.weight": b}
+        layer.attention.query_key_value.weight.data[32:64] += 2 * b[..., 0] @ a  # k alone
+    torch.save(stored, tmp_path / "adapter_model.bin")
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8}
+    settings |= {"target_modules": ["query_key_value"], "fan_in_fan_out": True}
+    settings |= {"enable_lora": [False, True, False], "merge_weights": False}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    model = load_adapter(build_chatglm(), tmp_path)
+    torch.testing.assert_close(
+        model(**build_batch()).logits, expected_model(**build_batch()).logits, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_another_bare_file_is_refused(tmp_path):
