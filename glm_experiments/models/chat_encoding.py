@@ -58,6 +58,11 @@ class ChatEncoding(PreTrainedTokenizer):
         token that the assistant says and for the one that ends its last answer."""
         if not conversation:
             raise ValueError("the conversation is empty; give at least one message")
+        if continue_final_message and (add_generation_prompt or return_assistant_tokens_mask):
+            raise ValueError(
+                "continue_final_message leaves the last answer open, so that it goes with neither "
+                "add_generation_prompt nor return_assistant_tokens_mask; give one of them"
+            )
         # Messages never become special tokens here, asked for or not.
         kwargs.pop("sanitize_control_tokens", None)
         first = conversation[0] if isinstance(conversation, list | tuple) else None
@@ -66,13 +71,12 @@ class ChatEncoding(PreTrainedTokenizer):
         template = self.get_chat_template(chat_template, tools)
         if return_assistant_tokens_mask and not chat_template and not has_answer_marks(template):
             template = self.default_chat_template
-        marks_answers = has_answer_marks(template) and not continue_final_message
         rendered: Any = render_jinja_template(  # its annotation says str
             conversations=[self._shield(getattr(chat, "messages", chat)) for chat in chats],
             tools=tools,
             documents=documents,
             chat_template=template,
-            return_assistant_tokens_mask=return_assistant_tokens_mask or marks_answers,
+            return_assistant_tokens_mask=return_assistant_tokens_mask or has_answer_marks(template),
             continue_final_message=continue_final_message,
             add_generation_prompt=add_generation_prompt,
             **{**self.special_tokens_map, **kwargs},

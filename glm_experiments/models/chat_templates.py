@@ -4,6 +4,7 @@ They mark what the assistant says, which the published ones do not. Knows no tok
 """
 
 CHATGLM_TEMPLATE = """\
+{%- if tools -%}{{- raise_exception('ChatGLM knows no tools') -}}{%- endif -%}
 {%- set turns = messages -%}
 {%- if messages[0]['role'] == 'system' -%}
 {{- messages[0]['content'] + '\\n' -}}
@@ -15,7 +16,7 @@ CHATGLM_TEMPLATE = """\
 {{- '[Round ' ~ (loop.index0 // 2) ~ ']\\n问：' + message['content'] + '\\n' -}}
 {%- if not loop.last or add_generation_prompt -%}{{- '答：' -}}{%- endif -%}
 {%- else -%}
-{{- message['content'] -}}
+{{- message['content'] + '' -}}
 {%- endif -%}
 {%- if loop.last and add_generation_prompt -%}{{- '[gMASK]<sop>' -}}{%- endif -%}
 {%- elif message['role'] == 'assistant' -%}
@@ -32,6 +33,7 @@ CHATGLM_TEMPLATE = """\
 """
 
 CHATGLM2_TEMPLATE = """\
+{%- if tools -%}{{- raise_exception('ChatGLM2 knows no tools') -}}{%- endif -%}
 {{- '[gMASK]sop' -}}
 {%- set turns = messages -%}
 {%- if messages[0]['role'] == 'system' -%}
@@ -55,8 +57,14 @@ CHATGLM2_TEMPLATE = """\
 """
 
 CHATGLM3_TEMPLATE = """\
+{%- if tools -%}
+{{- raise_exception('ChatGLM3 has its tools in the system message, under the key tools') -}}
+{%- endif -%}
 {{- '[gMASK]sop' -}}
 {%- for message in messages -%}
+{%- if message['role'] not in ['system', 'user', 'assistant', 'observation'] -%}
+{{- raise_exception('ChatGLM3 has no role ' + message['role']) -}}
+{%- endif -%}
 {{- '<|' + message['role'] + '|>' -}}
 {%- set text = (message['metadata'] or '') + '\\n ' + message['content'] -%}
 {%- if message['role'] == 'assistant' -%}
@@ -75,7 +83,10 @@ CHATGLM3_TEMPLATE = """\
 GLM4_TEMPLATE = """\
 {{- '[gMASK]<sop>' -}}
 {%- for message in messages -%}
-{%- if message['tools'] -%}
+{%- if message['role'] not in ['system', 'user', 'assistant', 'observation'] -%}
+{{- raise_exception('GLM-4 has no role ' + message['role']) -}}
+{%- endif -%}
+{%- if tools or message['tools'] -%}
 {{- raise_exception('tools need the published chat template of GLM-4: give it as chat_template') -}}
 {%- endif -%}
 {{- '<|' + message['role'] + '|>' -}}

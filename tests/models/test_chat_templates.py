@@ -152,20 +152,32 @@ def test_a_published_template_without_marks_gives_way_only_for_the_mask():
     assert sum(out["assistant_masks"]) > 0
 
 
-@pytest.mark.parametrize("generation", ["chatglm", "chatglm2", "chatglm3"])
+@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_last_message_can_be_continued(generation):
     tokenizer = tiny_tokenizer(generation)
-    text = tokenizer.apply_chat_template(
-        chat("您好", "I am"), continue_final_message=True, tokenize=False
-    )
+    messages = chat("您好", "I am")
+    text = tokenizer.apply_chat_template(messages, continue_final_message=True, tokenize=False)
     assert text.endswith("I am")
+    ids = tokenizer.apply_chat_template(messages, continue_final_message=True, return_dict=False)
+    # As the answer would have been generated, without its end.
+    assert ids == tokenizer.apply_chat_template(messages, return_dict=False)[:-1]
+    for other in ("add_generation_prompt", "return_assistant_tokens_mask"):
+        with pytest.raises(ValueError, match="continue_final_message"):
+            tokenizer.apply_chat_template(messages, continue_final_message=True, **{other: True})
 
 
-@pytest.mark.parametrize("generation", ["chatglm", "chatglm2"])
+@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_role_that_a_generation_lacks_is_refused(generation):
-    messages = [{"role": "observation", "content": "1"}]
-    with pytest.raises(Exception, match="has no role observation"):
+    messages = [{"role": "tool", "content": "1"}]
+    with pytest.raises(Exception, match="has no role tool"):
         tiny_tokenizer(generation).apply_chat_template(messages)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_tools_are_not_left_out_in_silence(generation):
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    with pytest.raises(Exception, match="tools"):
+        tiny_tokenizer(generation).apply_chat_template(chat("您好"), tools=tools)
 
 
 def test_an_empty_chat_is_refused():
