@@ -79,6 +79,8 @@ def test_a_part_imports_nothing_that_it_must_not_know(part: str) -> None:
     lazy_is_fine = part in ("composition", "train")
     for file in files:
         for name in read_imports(file, only_top_level=lazy_is_fine):
+            if name == f"glm_experiments.{part}" or name.startswith(f"glm_experiments.{part}."):
+                continue
             for forbidden in FORBIDDEN[part]:
                 plain = forbidden.rstrip(".")
                 wrong = name.startswith(forbidden) or name == plain or name.startswith(f"{plain}.")

@@ -1,0 +1,112 @@
+"""Schemas of a run: what each conf group may contain, and which combinations make sense.
+
+Imports no torch, so composing, printing and checking a config costs well under a second. Values
+live in `conf/`; the dataclasses here give types, units, meaning and rules, and no defaults.
+"""
+
+from glm_experiments.config.data import (
+    DataConfig,
+    DataFormat,
+    FilesConfig,
+    GeneralConfig,
+    IdentityConfig,
+    OnBadRow,
+    TrainOn,
+)
+from glm_experiments.config.evaluation import EvaluationConfig
+from glm_experiments.config.model import (
+    AttnImplementation,
+    Dequantize,
+    Dtype,
+    ModelConfig,
+    PromptFormat,
+    Weights,
+)
+from glm_experiments.config.parallelism import (
+    DataParallelConfig,
+    DistributedConfig,
+    ModelParallelConfig,
+    ParallelismConfig,
+    ShardedConfig,
+    SingleConfig,
+    device_problems,
+    devices_problems,
+    num_in_flight,
+)
+from glm_experiments.config.registration import SCHEMAS, parse, register_schemas
+from glm_experiments.config.rules import check, join_problems, positive, within
+from glm_experiments.config.run import Config
+from glm_experiments.config.tracking import (
+    DisabledConfig,
+    TensorboardConfig,
+    TrackingConfig,
+    TrackingMode,
+    TrackioConfig,
+    WandbConfig,
+)
+from glm_experiments.config.training import (
+    OWNED_TRAINING_ARGUMENTS,
+    REFUSED_TRAINING_ARGUMENTS,
+    LrScheduler,
+    TrainingConfig,
+    batch_problems,
+)
+from glm_experiments.config.tuner import (
+    FreezeConfig,
+    FullConfig,
+    LoraConfig,
+    PTuningV2Config,
+    TrainableDtype,
+    TunerConfig,
+)
+
+__all__ = [
+    "OWNED_TRAINING_ARGUMENTS",
+    "REFUSED_TRAINING_ARGUMENTS",
+    "SCHEMAS",
+    "AttnImplementation",
+    "Config",
+    "DataConfig",
+    "DataFormat",
+    "DataParallelConfig",
+    "Dequantize",
+    "DisabledConfig",
+    "DistributedConfig",
+    "Dtype",
+    "EvaluationConfig",
+    "FilesConfig",
+    "FreezeConfig",
+    "FullConfig",
+    "GeneralConfig",
+    "IdentityConfig",
+    "LoraConfig",
+    "LrScheduler",
+    "ModelConfig",
+    "ModelParallelConfig",
+    "OnBadRow",
+    "PTuningV2Config",
+    "ParallelismConfig",
+    "PromptFormat",
+    "ShardedConfig",
+    "SingleConfig",
+    "TensorboardConfig",
+    "TrackingConfig",
+    "TrackingMode",
+    "TrackioConfig",
+    "TrainOn",
+    "TrainableDtype",
+    "TrainingConfig",
+    "TunerConfig",
+    "WandbConfig",
+    "Weights",
+    "batch_problems",
+    "check",
+    "device_problems",
+    "devices_problems",
+    "join_problems",
+    "num_in_flight",
+    "parse",
+    "positive",
+    "register_schemas",
+    "within",
+]

@@ -1,0 +1,170 @@
+"""How long, how fast, how often saved; what may be handed on to transformers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from glm_experiments.config.rules import check, positive, within
+
+
+class LrScheduler(StrEnum):
+    """Names of transformers' SchedulerType."""
+
+    linear = "linear"
+    cosine = "cosine"
+    cosine_with_restarts = "cosine_with_restarts"
+    polynomial = "polynomial"
+    constant = "constant"
+    constant_with_warmup = "constant_with_warmup"
+    inverse_sqrt = "inverse_sqrt"
+    # With arguments of their own, in training.extra.lr_scheduler_kwargs.
+    cosine_with_min_lr = "cosine_with_min_lr"
+    warmup_stable_decay = "warmup_stable_decay"
+
+
+# Set from typed fields or by the pipeline itself; `training.extra` may not set them again.
+OWNED_TRAINING_ARGUMENTS = {
+    "output_dir": "hydra.run.dir",
+    "per_device_train_batch_size": "training.micro_batch_size",
+    "per_device_eval_batch_size": "training.micro_batch_size",
+    "auto_find_batch_size": "training.micro_batch_size",
+    "gradient_accumulation_steps": "training.batch_size",
+    "activation_checkpointing": "training.activation_checkpointing",
+    "gradient_checkpointing": "training.activation_checkpointing",
+    "warmup_steps": "training.warmup_share",
+    "warmup_ratio": "training.warmup_share",
+    "eval_strategy": "training.eval_steps",
+    "save_strategy": "training.save_steps",
+    "logging_strategy": "training.logging_steps",
+    "seed": "seed",
+    "data_seed": "seed",
+    "report_to": "tracking",
+    "bf16": "model.dtype",
+    "fp16": "model.dtype",
+    "fsdp": "parallelism",
+    "ddp_find_unused_parameters": "parallelism",
+    "run_name": "name",
+    "remove_unused_columns": "data",
+    "logging_nan_inf_filter": "training",
+    "resume_from_checkpoint": "training.resume",
+    "metric_for_best_model": "training.early_stopping_patience",
+    "load_best_model_at_end": "training.early_stopping_patience",
+    "use_cpu": "parallelism.device",
+    "disable_tqdm": "training",
+}
+
+
+# What the run's own loss, checkpoints and parallelism leave no place for.
+REFUSED_TRAINING_ARGUMENTS = ("label_smoothing_factor", "push_to_hub", "deepspeed", "fsdp_config")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingConfig:
+    """How long, how fast, how often saved."""
+
+    learning_rate: float
+    lr_scheduler_type: LrScheduler
+    warmup_share: float
+    """Share of all steps over which the learning rate rises."""
+    weight_decay: float
+    max_grad_norm: float
+    """Gradients are scaled down to this norm; 0: never."""
+    max_steps: int | None
+    """Optimizer steps; exactly one of this and `num_train_epochs` is given."""
+    num_train_epochs: float | None
+    batch_size: int
+    """Samples (packed rows) per optimizer step over all devices."""
+    micro_batch_size: int
+    """Samples (packed rows) per device and forward pass."""
+    activation_checkpointing: bool
+    """Recompute activations in the backward pass instead of keeping them."""
+    logging_steps: int
+    eval_steps: int | None
+    """Steps between evaluations of the validation loss; null: none while training."""
+    save_steps: int | None
+    """Steps between checkpoints; null: only where the run stops."""
+    save_total_limit: int | None
+    """Checkpoints kept; null: all."""
+    early_stopping_patience: int | None
+    """Evaluations without a lower validation loss before the run ends; null: never."""
+    resume: str
+    """auto: the last complete checkpoint in the run's folder; never; or a checkpoint's folder."""
+    extra: dict[str, Any]
+    """Further arguments of transformers.TrainingArguments."""
+
+    def problems(self) -> list[str]:
+        section = "training"
+        problems = positive(
+            section,
+            {
+                "learning_rate": self.learning_rate,
+                "batch_size": self.batch_size,
+                "micro_batch_size": self.micro_batch_size,
+                "max_steps": self.max_steps,
+                "num_train_epochs": self.num_train_epochs,
+                "logging_steps": self.logging_steps,
+                "eval_steps": self.eval_steps,
+                "save_steps": self.save_steps,
+                "save_total_limit": self.save_total_limit,
+                "early_stopping_patience": self.early_stopping_patience,
+            },
+        )
+        problems += within(
+            section,
+            {"weight_decay": self.weight_decay, "max_grad_norm": self.max_grad_norm},
+            0,
+            math.inf,
+        )
+        check(
+            problems,
+            0 <= self.warmup_share < 1,
+            f"training.warmup_share is {self.warmup_share}, so the learning rate would never "
+            "arrive; type a share of all steps below 1, e.g. training.warmup_share=0.05",
+        )
+        check(
+            problems,
+            (self.max_steps is None) != (self.num_train_epochs is None),
+            "exactly one of training.max_steps and training.num_train_epochs is wanted; type e.g. "
+            "training.max_steps=100 training.num_train_epochs=null",
+        )
+        check(
+            problems,
+            self.early_stopping_patience is None or self.eval_steps is not None,
+            "training.early_stopping_patience needs evaluations while training; "
+            "type e.g. training.eval_steps=50",
+        )
+        for key in self.extra:
+            owner = OWNED_TRAINING_ARGUMENTS.get(key)
+            if owner is None and key in type(self).__dataclass_fields__:
+                owner = f"training.{key}"
+            check(
+                problems,
+                owner is None,
+                f"training.extra.{key} repeats {owner}; set {owner} instead",
+            )
+            check(
+                problems,
+                key not in REFUSED_TRAINING_ARGUMENTS,
+                f"training.extra.{key} has no place in a run here; leave it out",
+            )
+        return problems
+
+
+def batch_problems(training: TrainingConfig, num_replicas: int, in_flight: int) -> list[str]:
+    """What keeps `batch_size` from being a whole number of accumulation steps."""
+    step = training.micro_batch_size * num_replicas * in_flight
+    if step <= 0 or training.batch_size % step == 0:
+        return []  # the fields' own rules report what is not positive
+    factors = f"training.micro_batch_size={training.micro_batch_size}"
+    if num_replicas > 1:
+        factors += f" x {num_replicas} devices"
+    if in_flight > 1:
+        factors += f" x parallelism.num_micro_batches={in_flight}"
+    nearest = max(step, training.batch_size // step * step)
+    return [
+        f"training.batch_size={training.batch_size} is not a multiple of {factors}; "
+        f"type e.g. training.batch_size={nearest}"
+    ]
