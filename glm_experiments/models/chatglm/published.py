@@ -24,6 +24,7 @@ _KEPT = (
     "position_encoding_2d",
     "multi_query_attention",
     "initializer_range",
+    "tie_word_embeddings",
     *ChatGLMConfig.attribute_map,
     *ChatGLMConfig.attribute_map.values(),
 )
@@ -39,6 +40,8 @@ def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:  #
         ValueError: a setting that the model does not have, such as another generation's.
         KeyError: a key that every published file has.
     """
+    if "num_hidden_layers" in settings and "num_layers" not in settings:
+        return ChatGLMConfig.from_dict(dict(settings))  # a native model's: nothing is left out
     kept = {key: settings[key] for key in _KEPT if settings.get(key) is not None}
     end = settings["eos_token_id"]
     end = end[0] if isinstance(end, list) else end

@@ -194,6 +194,19 @@ def test_save_and_load(tmp_path):
     assert load_model(tmp_path).config.to_dict().keys() >= {"num_hidden_layers", "gmask_token_id"}
 
 
+def test_a_saved_model_loads_with_all_its_settings(tmp_path):
+    model = build_model(tie_word_embeddings=False, mask_token_id=None, layer_norm_eps=1e-3)
+    model.config.remark = "own"
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config.remark == "own"
+    assert loaded.config.mask_token_id is None
+    assert loaded.lm_head.weight is not loaded.transformer.word_embeddings.weight
+    ids = torch.tensor([SAMPLES[0]])
+    with torch.no_grad():
+        assert loaded(ids).logits.equal(model(ids).logits)
+
+
 def test_head_is_the_embedding():
     model = build_model()
     assert model.lm_head.weight is model.transformer.word_embeddings.weight
