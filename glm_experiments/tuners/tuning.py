@@ -15,7 +15,7 @@ from glm_experiments.config import (
     PTuningV2Config,
     TunerConfig,
 )
-from glm_experiments.tuners.blocks import apply_freeze, apply_full
+from glm_experiments.tuners.blocks import apply_freeze, apply_full, end_mixed_precision
 from glm_experiments.tuners.lora import apply_lora, merge_lora
 from glm_experiments.tuners.origins import (
     Origin,
@@ -72,6 +72,7 @@ def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, origin.base.dtype))
         parameter.requires_grad_(False)
+    end_mixed_precision(model)
     remember_origin(model, None)
     return model
 

@@ -53,6 +53,25 @@ def test_what_trains_is_kept_in_its_own_dtype():
     )
 
 
+@pytest.mark.parametrize("build", [build_glm, build_chatglm])
+def test_blocks_in_another_dtype_answer_and_train(build, tmp_path):
+    """Outside of a training, too, which would bring autocast."""
+    model = apply_tuner(build(dtype=torch.bfloat16), freeze_config(1))
+    before = train_steps(model)
+    assert len(moved(model, before)) == len(trainable_parameters(model))
+    batch = build_batch()
+    logits = model(**batch).logits
+    tokens = model.generate(batch["input_ids"], max_new_tokens=4, do_sample=False)
+    assert logits.dtype is torch.bfloat16
+    save_adapter(model, tmp_path, prompt_format="glm4", base="some/base")
+    loaded = load_adapter(build(dtype=torch.bfloat16), tmp_path)
+    torch.testing.assert_close(loaded(**batch).logits, logits, rtol=0.05, atol=0.05)
+    merged = merge_adapter(model)
+    assert type(merged) is type(build())
+    assert torch.equal(merged(**batch).logits, loaded(**batch).logits)
+    assert tokens.shape == (2, 14)
+
+
 @pytest.mark.parametrize("config", [full_config(), freeze_config(1)], ids=["full", "freeze"])
 def test_saved_and_loaded(tmp_path, config):
     model = apply_tuner(build_glm(), config)
