@@ -2,12 +2,9 @@
 little memory as is claimed."""
 
 import gc
-import json
-import random
 import re
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-from glm_experiments import train
 from glm_experiments.composition import build_loader, compose
 from glm_experiments.config import parse
-from glm_experiments.models import load_tokenizer
 from glm_experiments.models.building import build_model
 from glm_experiments.models.loss import apply_label_only_loss
 from glm_experiments.tuners import apply_tuner, trainable_parameters
-from tests.models.tiny_checkpoints import PUBLISHED, published_shapes, write_published
+from tests.full_size.checkpoints import (
+    DEVICE,
+    GEOMETRIES,
+    GIB,
+    NUM_PARAMETERS,
+    QUERIES_TO_VALUES,
+    show,
+)
 from tests.running import read_losses, read_record
 from tests.test_setups import CONF
 
@@ -31,49 +33,9 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
 
-GIB = 2**30
-DEVICE = "cuda"
-SHIPPED = Path(train.__file__).parent / "models" / "shipped"
-NUM_PARAMETERS = {"chatglm_6b": 6_173_286_400, "chatglm2_6b": 6_243_584_000}
-GEOMETRIES: dict[str, dict[str, Any]] = {
-    "chatglm_6b": {"model_type": "chatglm", "vocab_size": 130528},
-    "chatglm2_6b": {
-        "model_type": "glm",
-        "hidden_size": 4096,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 2,
-        "head_dim": 128,
-        "intermediate_size": 13696,
-        "vocab_size": 65024,
-        "attention_bias": True,
-        "pad_token_id": 0,
-        "eos_token_id": 2,
-    },
-}
-PUBLISHED_CHATGLM2 = PUBLISHED | {
-    "num_layers": 28,
-    "padded_vocab_size": 65024,
-    "hidden_size": 4096,
-    "ffn_hidden_size": 13696,
-    "kv_channels": 128,
-    "num_attention_heads": 32,
-    "seq_length": 32768,
-    "torch_dtype": "bfloat16",
-}
-QUERIES_TO_VALUES = {"chatglm_6b": "[query_key_value]", "chatglm2_6b": "[q_proj,k_proj,v_proj]"}
 LEAST_TOKENS_PER_SECOND = {"chatglm_6b": 11_000, "chatglm2_6b": 10_803}
-NOT_TOKENIZER = shutil.ignore_patterns("config.json", "generation_config.json", "*.safetensors")
 ROWS, LENGTH = 4, 1024
 NUM_WARM_UP_STEPS, NUM_TIMED_STEPS = 5, 20
-
-
-@pytest.fixture(autouse=True)
-def _free_the_card() -> Iterator[None]:
-    yield
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)
@@ -201,50 +163,13 @@ SET_UPS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """Full-size checkpoints of the published layouts, with a tiny model's tokenizer."""
-    root = tmp_path_factory.mktemp("models")
-    yield {"chatglm_6b": write_chatglm(root / "one"), "chatglm2_6b": write_chatglm2(root / "two")}
-    shutil.rmtree(root)
-
-
-def write_chatglm(folder: Path) -> Path:
-    shutil.copytree(SHIPPED / "tiny_chatglm", folder, ignore=NOT_TOKENIZER)
-    tokenizer = load_tokenizer(str(folder))
-    geometry = GEOMETRIES["chatglm_6b"]
-    model = build_model(geometry, tokenizer=tokenizer, dtype=torch.bfloat16, seed=0, device=DEVICE)
-    model.save_pretrained(folder, max_shard_size="2GB")
-    return folder
-
-
-def write_chatglm2(folder: Path) -> Path:
-    shutil.copytree(SHIPPED / "tiny_glm", folder, ignore=NOT_TOKENIZER)
-    torch.manual_seed(0)
-    tensors = {}
-    for name, shape in published_shapes(PUBLISHED_CHATGLM2).items():
-        tensor = torch.randn(shape, dtype=torch.bfloat16, device=DEVICE) * 0.02
-        tensors[name] = torch.ones_like(tensor) if "layernorm" in name else tensor
-    return write_published(folder, num_shards=7, tensors=tensors, **PUBLISHED_CHATGLM2)
-
-
-@pytest.fixture(scope="module")
-def full_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Samples of one token less than 1024, half of it labelled."""
-    tokenizer = load_tokenizer(str(SHIPPED / "tiny_chatglm"))
-    known = [token for token in tokenizer.get_vocab() if len(token) == 1 and "一" <= token <= "龥"]
-    draw = random.Random(0)
-    file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    with file.open("w", encoding="utf-8") as stream:
-        for _ in range(200):
-            question, reply = ("".join(draw.choices(known, k=k)) for k in (508, 508))
-            stream.write(json.dumps({"prompt": question, "response": reply}) + "\n")
-    return file
-
-
 @pytest.mark.parametrize("set_up", SET_UPS, ids=str)
 def test_a_set_up_needs_what_its_header_says(
-    set_up: SetUp, folders: dict[str, Path], full_rows: Path, tmp_path: Path, typed: Any
+    set_up: SetUp,
+    find_checkpoint: Callable[[str], Path],
+    full_rows: Path,
+    tmp_path: Path,
+    typed: Any,
 ) -> None:
     header = (CONF / f"{set_up.experiment}.yaml").read_text(encoding="utf-8")
     model = "chatglm2_6b" if "chatglm2" in header else "chatglm_6b"
@@ -253,7 +178,7 @@ def test_a_set_up_needs_what_its_header_says(
         data = ["data=files", f"data.path={full_rows}"]
     done = typed.train(
         tmp_path,
-        *(f"experiment={set_up.experiment}", *data, f"model.path={folders[model]}"),
+        *(f"experiment={set_up.experiment}", *data, f"model.path={find_checkpoint(model)}"),
         *("model.dtype=bfloat16", "training.num_train_epochs=null", "data.num_validation_rows=2"),
         *(f"training.max_steps={set_up.num_steps}", "training.logging_steps=1"),
         *("evaluation.before=false", "evaluation.max_new_tokens=8", "tracking=disabled"),
@@ -274,8 +199,3 @@ def test_a_set_up_needs_what_its_header_says(
     if set_up.peak_gib is not None:
         assert re.search(rf"\b{set_up.peak_gib:g}\b", header)
         assert peak / GIB == pytest.approx(set_up.peak_gib, rel=0.1)
-
-
-def show(title: str, tokens_per_second: float, peak_bytes: int) -> None:
-    """A line of the table that `pytest -s` prints."""
-    print(f"\n| {title} | {tokens_per_second:,.0f} | {peak_bytes / GIB:.2f} |")
