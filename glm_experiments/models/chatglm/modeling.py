@@ -12,8 +12,16 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask
-from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel, initialization
+from transformers import (
+    Cache,
+    DynamicCache,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedModel,
+    initialization,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -31,6 +39,8 @@ from glm_experiments.models.chatglm.positions import (
     find_origin,
     restore_place,
 )
+
+logger = logging.get_logger(__name__)
 
 
 class ChatGLMPreTrainedModel(PreTrainedModel):
@@ -253,6 +263,21 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
 
     # Generation gives both axes with every call, since later tokens do not show the context.
 
+    def _prepare_generation_config(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[GenerationConfig, dict[str, Any]]:
+        generation_config, model_kwargs = super()._prepare_generation_config(*args, **kwargs)
+        if generation_config.prefill_chunk_size is not None:
+            logger.warning_once(
+                "prefill_chunk_size is left out: a context of ChatGLM-6B is seen from both sides, "
+                "so it cannot come in chunks"
+            )
+            generation_config.prefill_chunk_size = None
+        position_ids = model_kwargs.get("position_ids")
+        if position_ids is not None and position_ids.dim() == 2:
+            del model_kwargs["position_ids"]  # a row is one sequence, and its ids say the rest
+        return generation_config, model_kwargs
+
     def _prepare_position_ids_for_generation(
         self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]
     ) -> torch.Tensor:
@@ -277,12 +302,8 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         position_ids = kwargs.get("position_ids")
-        if position_ids is not None:
-            kwargs["position_ids"] = (
-                restore_place(position_ids)
-                if position_ids.dim() == 3
-                else self.transformer.build_positions(input_ids, kwargs.get("attention_mask"))
-            )
+        if position_ids is not None and position_ids.dim() == 3:
+            kwargs["position_ids"] = restore_place(position_ids)
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
             input_ids,  # type: ignore[arg-type]
             inputs_embeds=inputs_embeds,

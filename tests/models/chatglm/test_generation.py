@@ -46,8 +46,9 @@ def test_expected_answers_vary(expected):
         {"use_cache": False},
         {"cache_implementation": "static", "disable_compile": True},
         {"prompt_lookup_num_tokens": 2},
+        {"prefill_chunk_size": 3},  # a context cannot come in chunks
     ],
-    ids=["cached", "uncached", "static", "lookup"],
+    ids=["cached", "uncached", "static", "lookup", "chunks"],
 )
 def test_left_padded_batch_equals_one_by_one(expected, options, attn_implementation):
     model = build_model(attn_implementation)
@@ -131,6 +132,14 @@ def test_explicit_positions_are_counted_on(model, expected):
     ids, mask = pad(PROMPTS[:2], side="left")
     position_ids = model.transformer.build_positions(ids, mask)
     assert generate(model, PROMPTS[:2], position_ids=position_ids) == expected[:2]
+    flat = (mask.cumsum(-1) - 1).clamp(min=0)
+    assert generate(model, PROMPTS[:2], position_ids=flat) == expected[:2]
+    embeddings = model.get_input_embeddings()(ids)
+    for each in (position_ids, flat):
+        found = model.generate(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=each, **GREEDY
+        )
+        assert found.tolist() == expected[:2]
 
 
 def test_step_outputs():
