@@ -134,6 +134,8 @@ def build_arguments(
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,
         "dataloader_pin_memory": device.type == "cuda",
+        # Batches are sent without waiting for the passes before them.
+        "accelerator_config": {"non_blocking": device.type == "cuda"},
         "ddp_find_unused_parameters": False,
         "average_tokens_across_devices": True,
     }
