@@ -41,6 +41,8 @@ RECORDED_PACKAGES = (
 # num_virtual_tokens and pad_token_id are no secrets, hub_token is one.
 SECRET = r"(?:^|[^a-z])(?:token|secret|password|passwd|api_?key)"
 SECRET_KEY = re.compile(SECRET + "$", re.IGNORECASE)
+# What safetensors and torch say of a full disk, neither as an OSError.
+FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|fail at inline_container")
 SECRET_ENTRY = re.compile(rf"({SECRET}['\"]?\s*:)[^,}}]+", re.IGNORECASE)
 
 
@@ -134,10 +136,13 @@ def record_run(
     except (Exception, SystemExit) as error:
         status = status_of(error)
         trace = "".join(traceback.format_exception(error))
-        expected = isinstance(error, ValueError | RuntimeError | OSError)
-        log.log(logging.DEBUG if expected else logging.ERROR, "%s", trace.rstrip())
         message = str(error) or type(error).__name__
+        is_full = FULL_DISK.search(message) is not None
+        expected = is_full or isinstance(error, ValueError | RuntimeError | OSError)
+        log.log(logging.DEBUG if expected else logging.ERROR, "%s", trace.rstrip())
         reason = {"type": type(error).__name__, "message": message, "traceback": trace}
+        if is_full:
+            message += f"; free some space where {output_dir} is"
         record(status, reason)
         clear_frames(error)
         raise RunFailed(f"{message} [{status}, see {file}]") from None

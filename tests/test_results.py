@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,24 @@ def test_only_an_unexpected_error_shows_its_traceback(
         record(tmp_path, raising(error))
     levels = [each.levelno for each in caplog.records if "Traceback" in each.getMessage()]
     assert levels == [level]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 448 vs 342"),
+    ],
+)
+def test_a_full_disk_that_a_library_met_is_no_surprise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    caplog.set_level(logging.INFO, logger="glm_experiments")
+    with pytest.raises(
+        RunFailed, match=f"{re.escape(str(error))}; free some space where {tmp_path}"
+    ):
+        record(tmp_path, raising(error))
+    assert not caplog.records
 
 
 def test_a_failed_run_lets_go_of_its_memory(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from glm_experiments import runs
 from glm_experiments.commands.arguments import build_parser, run_command
 from glm_experiments.config import Config, PTuningV2Config
@@ -20,10 +22,13 @@ def export_run(arguments: argparse.Namespace, config: Config) -> None:
         raise ValueError(f"--to {target} exists and is not empty; give a new folder")
     runs.find_adapter(arguments.run_dir, arguments.checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
-    run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
         folder = Path(temporary) / target.name
-        what = write_export(run, folder)
+        try:
+            what = write_export(run, folder)
+        except SafetensorError as error:  # a full disk, which is no OSError there
+            raise RuntimeError(f"--to {target} can't be written: {error}") from error
         if target.exists():
             target.rmdir()
         shutil.move(folder, target)
