@@ -38,7 +38,8 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
     """The config that a run was made with, with overrides.
 
     Raises:
-        ValueError: for a folder that holds no run, and for every bad override.
+        ValueError: for a folder that holds no run, for every bad override, and for one of the
+            tuner: what was trained can't be had with other settings.
     """
     file = run_dir / SAVED_CONFIG
     if not file.is_file():
@@ -56,7 +57,14 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
         if record.is_file()
         else OmegaConf.load(file)
     )
-    return parse(composition.recompose(saved, overrides))
+    config = parse(composition.recompose(saved, overrides))
+    for override in overrides:
+        if override.lstrip("+~").startswith(("tuner=", "tuner.")):
+            raise ValueError(
+                f"{override}: {run_dir} was trained with {config.tuner.name} as it is; leave it "
+                "out, or train anew with glm-train"
+            )
+    return config
 
 
 def nearest_run(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,8 @@ def write_now(text: str) -> None:
 
 def read_lines() -> Iterator[str]:
     """Lines that the user types, blank ones left out, until the end of input."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # bytes that are no text, from a pipe or a paste
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "").strip()

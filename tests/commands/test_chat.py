@@ -156,6 +156,12 @@ def test_ctrl_c_keeps_what_there_is_of_an_answer(run_dir, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{answer} [stopped]\n"
 
 
+def test_bytes_that_are_no_text_are_read_all_the_same(monkeypatch):
+    typed = io.TextIOWrapper(io.BytesIO(b"1+1=\xff?\n"), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert list(chat.read_lines()) == ["1+1=\ufffd?"]
+
+
 def test_ctrl_c_at_the_prompt_leaves(monkeypatch, capsys):
     def interrupt(_):
         raise KeyboardInterrupt

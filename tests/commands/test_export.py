@@ -96,6 +96,7 @@ def test_what_is_there_is_not_written_over(run_dir, typed, tmp_path):
     [
         (["--checkpoint", "9"], "has no checkpoint of step 9; type best, last or one of: 2, 4"),
         (["tuner.r=x"], "- tuner.r=x: "),
+        (["tuner.r=4"], "was trained with lora as it is; leave it out, or train anew"),
     ],
 )
 def test_a_refused_export_leaves_nothing(arguments, problem, run_dir, typed, tmp_path):
