@@ -45,6 +45,22 @@ def test_weights_are_split_and_adapters_whole(tmp_path: Path):
     assert [each["exp_avg"].shape for each in saved.values()] == shapes
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("parallelism", ["distributed", "sharded"])
+def test_one_gpu_is_a_world_of_its_own(parallelism: str, tmp_path: Path):
+    """The GPU's own ways (NCCL, weights that arrive from the host), as far as one card shows."""
+    trainings = [
+        Training(kind=kind, tuner=tuner, parallelism=parallelism, folder=f"{kind}-{tuner}")
+        for kind, tuner in itertools.product(("glm", "chatglm"), TUNERS)
+    ]
+    alone = run_alone(trainings, tmp_path / "alone")
+    there = run_together(trainings, tmp_path, num_processes=1, device="cuda:0")
+    for one, other in zip(there, alone, strict=True):
+        assert one["losses"] == pytest.approx(other["losses"], rel=2e-3)
+        assert one["state"].keys() == other["state"].keys()
+        assert one["before"] == other["before"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parallelism", ["distributed", "sharded"])
 def test_every_tuner_learns_as_in_one_process(parallelism: str, tmp_path: Path):

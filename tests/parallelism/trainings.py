@@ -46,52 +46,64 @@ def run_alone(trainings: list[Training], folder: Path) -> list[dict[str, Any]]:
     return [run_one(each, folder=folder, parallelism="single") for each in trainings]
 
 
-def run_together(trainings: list[Training], folder: Path) -> list[dict[str, Any]]:
+def run_together(
+    trainings: list[Training],
+    folder: Path,
+    *,
+    num_processes: int = NUM_PROCESSES,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
     """In workers, all in one start of them."""
     run = Run()
-    work = functools.partial(run_all, trainings, folder)
-    run_workers(work, run, num_processes=NUM_PROCESSES, folder=folder)
+    work = functools.partial(run_all, trainings, folder, num_processes, device)
+    run_workers(work, run, num_processes=num_processes, folder=folder)
     return run.outcome["trainings"]
 
 
-def run_all(trainings: list[Training], folder: Path, run: Run) -> None:
+def run_all(
+    trainings: list[Training], folder: Path, num_processes: int, device: str, run: Run
+) -> None:
     import os
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    world = World(rank=rank, size=NUM_PROCESSES, local_rank=rank)
-    processes.join_world(world, device="cpu")
+    world = World(rank=rank, size=num_processes, local_rank=rank)
+    processes.join_world(world, device=device)
     run.outcome["trainings"] = [
-        run_one(each, folder=folder, parallelism=each.parallelism) for each in trainings
+        run_one(each, folder=folder, parallelism=each.parallelism, device=device)
+        for each in trainings
     ]
 
 
-def run_one(training: Training, *, folder: Path, parallelism: str) -> dict[str, Any]:
+def run_one(
+    training: Training, *, folder: Path, parallelism: str, device: str = "cpu"
+) -> dict[str, Any]:
     """What came of it: losses, the trained state, answers, and what of each weight lies here."""
     loss.CHUNK_LENGTH = 2  # the head is used, and used again for the gradient, several times
     is_glm = training.kind == "glm"
     build = tiny_models.build_glm if is_glm else tiny_models.build_chatglm
     model = loss.apply_label_only_loss(build(dtype=training.dtype))
     rows = tiny_runs.build_rows(training.kind)
+    model = model.to(source_device() if parallelism == "sharded" else device)
     base = model
     if parallelism == "sharded":
-        model = model.to(source_device())
-        base = shard(copy_structure(model), device="cpu")
+        base = shard(copy_structure(model), device=device)
     before = answer_rows(base, rows, generate_answers)
     del base
     model = apply_tuner(model, tiny_runs.tuner_config(training.tuner, training.kind))
     num_frozen = sum(not each.requires_grad for each in model.parameters())
     wrap: Any = None
     if parallelism == "distributed":
-        wrap = functools.partial(replicate, device="cpu")
+        wrap = functools.partial(replicate, device=device)
     if parallelism == "sharded":
-        model = shard(model, device="cpu")
+        model = shard(model, device=device)
         own = training.tuner in ("freeze", "full")
         wrap = functools.partial(ShardedPasses, reduces_every_pass=own)
     losses, result = tiny_runs.run_training(
         model,
         output_dir=folder / training.folder,
         rows=rows,
+        device=device,
         wrap=wrap,
         **training.changes,
     )
