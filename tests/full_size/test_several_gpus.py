@@ -70,7 +70,9 @@ def test_parallelisms_against_one_device(model: str, tuner: str, measure: Measur
     # Dropout is drawn anew by each process and replica.
     settings = {
         "lora": (f"tuner.target_modules={QUERIES_TO_VALUES[model]}", "tuner.lora_dropout=0"),
-        "p_tuning_v2": ("tuner=p_tuning_v2", "tuner.num_virtual_tokens=128"),
+        "p_tuning_v2": (
+            *("tuner=p_tuning_v2", "tuner.num_virtual_tokens=128", "tuner.prefix_dropout=0"),
+        ),
     }[tuner]
 
     def run(name: str, *overrides: str) -> Measured:
