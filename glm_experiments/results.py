@@ -27,7 +27,10 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +89,13 @@ def record_run(
     cleared, and would keep it alive for the rest of a sweep.
 
     Raises:
-        RunFailed: where the block raised; the error itself is recorded.
+        RunFailed: where the block raised; the error itself is recorded. And where another process
+            is at work in the folder, whose record is left alone.
         KeyboardInterrupt: where SIGINT or SIGTERM ended the block, as `Interrupted` for SIGTERM.
     """
     gc.collect()  # what an earlier run of this process left in reference cycles
     output_dir.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(output_dir)
     file = output_dir / file_name
     former = file.read_bytes() if file.exists() else None
     file.unlink(missing_ok=True)
@@ -146,6 +151,27 @@ def record_run(
         record(status, reason)
         clear_frames(error)
         raise RunFailed(f"{message} [{status}, see {file}]") from None
+    finally:
+        lock.release()
+
+
+def lock_folder(folder: Path) -> BaseFileLock:
+    """Keep other runs out of `folder`: two that began in one second would share its name.
+
+    Raises:
+        RunFailed: where another process is at work in it.
+    """
+    from filelock import FileLock, Timeout  # takes a while, and help needs none
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunFailed(
+            f"another process is at work in {folder}; wait for it, or type hydra.run.dir=FOLDER "
+            "for a folder of this run's own"
+        ) from None
+    return lock
 
 
 def status_of(error: BaseException | None) -> str:

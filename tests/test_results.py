@@ -83,7 +83,7 @@ def test_a_finished_run_is_recorded_whole(tmp_path: Path) -> None:
     assert written["outcome"]["metrics"]["before"]["identity"]["exact_match"] == 0.0
     assert written["environment"]["data_fingerprint"] == "abc"
     assert written["environment"]["versions"]["torch"].startswith("2.")
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "results.json"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,31 @@ def test_a_full_disk_that_a_library_met_is_no_surprise(
     ):
         record(tmp_path, raising(error))
     assert not caplog.records
+
+
+def test_a_folder_holds_one_run_at_a_time(tmp_path: Path) -> None:
+    record(tmp_path, lambda run: run.outcome.update(steps=7))
+    code = (
+        "import sys; from pathlib import Path; from glm_experiments.results import *\n"
+        f"with record_run(Path({str(tmp_path)!r}), name='a', config={{}}, overrides=[]):\n"
+        "    print('in', flush=True); input()"
+    )
+    arguments = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "in\n"
+        with (
+            pytest.raises(RunFailed, match=rf"another process is at work in {tmp_path}; wait"),
+            record_run(tmp_path, name="b", config={}, overrides=[]),
+        ):
+            raise AssertionError("never entered")
+        assert not (tmp_path / "results.json").exists()
+        first.communicate("\n")
+    assert first.returncode == 0
+    assert json.loads((tmp_path / "results.json").read_text())["run"]["name"] == "a"
+    assert record(tmp_path, lambda _: None)["run"]["name"] == "try"
 
 
 def test_a_failed_run_lets_go_of_its_memory(tmp_path: Path) -> None:
