@@ -25,8 +25,10 @@ class ChatGLMConfig(PreTrainedConfig):
         "layernorm_epsilon": "layer_norm_eps",
         "max_sequence_length": "max_position_embeddings",
     }
-    # Rows of query_key_value are sorted by heads, so that equal shares of them are whole heads.
+    # Rows of query_key_value are sorted by heads, so that equal shares of them are whole heads. The
+    # head is tied to the embedding, so that both have a share of the vocabulary.
     base_model_tp_plan: ClassVar[dict[str, str]] = {
+        "word_embeddings": "embedding_rowwise",
         "layers.*.attention.query_key_value": "colwise",
         "layers.*.attention.dense": "rowwise",
         "layers.*.mlp.dense_h_to_4h": "colwise",
