@@ -53,6 +53,9 @@ def write_export(run: runs.LoadedRun, folder: Path) -> str:
         folder / "prompt_format.json",
         {"prompt_format": config.data.prompt_format, "base": config.model.path},
     )
+    # safetensors 0.8 lets only the owner read its files; who may read the config may read them.
+    for file in folder.glob("*.safetensors"):
+        file.chmod((folder / "config.json").stat().st_mode)
     return f"{type(model).__name__} in {config.model.dtype} (from_pretrained)"
 
 

@@ -72,6 +72,8 @@ class TunerAdapter:
         )
         text = json.dumps(self.description, ensure_ascii=False, indent=2)
         (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        # safetensors 0.8 lets only the owner read its files; whoever may read one may read both.
+        (folder / WEIGHTS).chmod((folder / DESCRIPTION).stat().st_mode)
 
     def read(self, folder: Path) -> State:
         """The trained parameters that `save` wrote, by their names in the model."""

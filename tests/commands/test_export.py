@@ -49,6 +49,13 @@ def test_lora_is_merged_into_a_plain_checkpoint(exported, run_dir):
         assert (base(input_ids=IDS).logits - logits).abs().max() > 1e-2
 
 
+def test_whoever_may_read_a_run_may_read_its_weights(exported, run_dir):
+    folders = [exported, run_dir / "adapter", run_dir / "checkpoint-4" / "adapter"]
+    for file in (file for folder in folders for file in folder.glob("*.safetensors")):
+        (other,) = list(file.parent.glob("*config.json"))[:1]
+        assert file.stat().st_mode == other.stat().st_mode
+
+
 def test_an_export_has_tokenizer_and_prompt_format(exported):
     from glm_experiments.models import load_tokenizer
 
