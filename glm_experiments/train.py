@@ -144,7 +144,10 @@ def main() -> None:
         problems = composition.explain_overrides(arguments.overrides, arguments.config_dir)
         sys.stderr.write(f"glm-train: {problems or error}\n")
         sys.exit(MISTAKE)
-    except (ValueError, RuntimeError, OSError) as error:
+    except OSError as error:  # a run's own are recorded: this is Hydra making its folder
+        sys.stderr.write(f"glm-train: {error}; type hydra.run.dir=FOLDER for one to write to\n")
+        sys.exit(MISTAKE)
+    except (ValueError, RuntimeError) as error:
         sys.stderr.write(f"glm-train: {error}\n")
         sys.exit(MISTAKE)
     except KeyboardInterrupt as error:

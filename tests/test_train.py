@@ -43,7 +43,11 @@ def run_alone(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]
         (["experiment=identity", "--cfg", "job"], 0, "assistant_name: 小智"),
         (["tuner.rr=4", "tuner=loar"], 1, "- tuner=loar is no option of tuner; type tuner=lora\n"),
         (["--cfg", "job", "tuner.rr=4"], 1, "- there is no key tuner.rr; type tuner.r\n"),
-        (["hydra.run.dir=/proc/run"], 1, "No such file or directory: '/proc/run'"),
+        (
+            ["hydra.run.dir=/proc/run"],
+            1,
+            "No such file or directory: '/proc/run'; type hydra.run.dir=FOLDER ",
+        ),
         (["--experiment=identity"], 2, "unrecognized arguments: --experiment=identity"),
         (["-m", "tuner.r=4,-8"], 1, "- tuner.r must be positive, got -8; type e.g. tuner.r=1"),
     ],
