@@ -38,7 +38,8 @@ class ModelSizes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """What one entry of `parallelism.devices` gets: layers `first` to `last`, both included."""
+    """What one entry of `parallelism.devices` gets: layers `first` to `last`, both included, and
+    what is `beside` them (embedding, head)."""
 
     device: str
     first: int
@@ -46,6 +47,7 @@ class Stage:
     weight_bytes: int
     peak_bytes: int
     free_bytes: int
+    beside: tuple[str, ...]
 
 
 def plan_stages(
@@ -115,13 +117,16 @@ def find_split(
             for begin in [begin for begin in best if begin < end]:
                 parts = list(sizes.layers[begin:end])
                 seconds = float(sum(part.weights for part in parts))
+                beside = []
                 if index == (0 if sizes.is_tied else num_stages - 1):
                     parts.append(sizes.head)
+                    beside.append("head")
                     seconds += LABELLED_SHARE * (
                         sizes.embedding.weights if sizes.is_tied else sizes.head.weights
                     )
                 if index == 0:
                     parts.append(sizes.embedding)
+                    beside.insert(0, "embedding")
                 stage = Stage(
                     device=device,
                     first=begin,
@@ -133,6 +138,7 @@ def find_split(
                     )
                     + max(part.buffers for part in parts),
                     free_bytes=free_bytes[device] // shared_by[device],
+                    beside=tuple(beside),
                 )
                 if must_fit and stage.peak_bytes > stage.free_bytes:
                     continue
@@ -167,9 +173,10 @@ def render_stages(stages: Sequence[Stage], *, num_micro_batches: int) -> str:
     lines = ["stage  device   layers   weights     peak     free  (GiB, expected)"]
     for index, stage in enumerate(stages):
         layers = f"{stage.first}-{stage.last}"
+        beside = f"  with {' and '.join(stage.beside)}" if stage.beside else ""
         lines.append(
             f"{index:<6} {stage.device:<8} {layers:<7} {stage.weight_bytes / GIB:>8.2f} "
-            f"{stage.peak_bytes / GIB:>8.2f} {stage.free_bytes / GIB:>8.2f}"
+            f"{stage.peak_bytes / GIB:>8.2f} {stage.free_bytes / GIB:>8.2f}{beside}"
         )
     busy = expected_utilisation(len(stages), num_micro_batches)
     lines.append(f"{num_micro_batches} micro batches in flight: devices at most {busy:.0%} busy")

@@ -198,8 +198,8 @@ def describe_death(rank: int, code: int) -> str:
     """Exit code or signal in words."""
     how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
     hint = ", as the system does when the machine's memory runs out" if code == -9 else ""
+    said = "the log above" if rank == 0 else f"the log above and rank{rank}.log"
     return (
         f"the process of rank {rank} ended unexpectedly ({how}{hint}), so all others were stopped; "
-        f"see the log above and rank{rank}.log, and type the same command to continue from the "
-        "last checkpoint"
+        f"see {said}, and type the same command to continue from the last checkpoint"
     )

@@ -50,7 +50,9 @@ def test_a_heavy_head_has_fewer_layers_beside_it():
     free = [("cuda:0", 1000), ("cuda:1", 1000)]
     assert counts(plan(sizes(head=16), free)) == [5, 3]
     # Tied, it works where the embedding is: half of 8 GiB is as slow as a layer.
-    assert counts(plan(sizes(9, is_tied=True), free)) == [4, 5]
+    tied = plan(sizes(9, is_tied=True), free)
+    assert counts(tied) == [4, 5]
+    assert [stage.beside for stage in tied] == [("embedding", "head"), ()]
 
 
 def test_peaks_count_what_each_stage_holds():
@@ -97,6 +99,15 @@ def test_utilisation_and_table():
     table = render_stages(
         plan(sizes(), [("cuda:0", 1000), ("cpu", 500)], num_micro_batches=4), num_micro_batches=4
     ).splitlines()
-    assert table[1].split() == ["0", "cuda:0", "0-3", "24.00", "63.00", "1000.00"]
-    assert table[2].split() == ["1", "cpu", "4-7", "16.00", "55.00", "500.00"]
+    assert table[1].split() == [
+        "0",
+        "cuda:0",
+        "0-3",
+        "24.00",
+        "63.00",
+        "1000.00",
+        "with",
+        "embedding",
+    ]
+    assert table[2].split() == ["1", "cpu", "4-7", "16.00", "55.00", "500.00", "with", "head"]
     assert table[3] == "4 micro batches in flight: devices at most 80% busy"

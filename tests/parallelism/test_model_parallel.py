@@ -32,7 +32,7 @@ def build_split(kind, tuner, *, devices=("cpu", "cpu"), **changes):
     """A tiny model, its last two of three layers on the second device."""
     build = tiny_models.build_glm if kind == "glm" else tiny_models.build_chatglm
     model = build()
-    shared = {"weight_bytes": 0, "peak_bytes": 0, "free_bytes": 0}
+    shared = {"weight_bytes": 0, "peak_bytes": 0, "free_bytes": 0, "beside": ()}
     stages = [
         Stage(device=devices[0], first=0, last=0, **shared),
         Stage(device=devices[1], first=1, last=2, **shared),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glm_experiments.parallelism.workers import run_workers
+from glm_experiments.parallelism.workers import describe_death, run_workers
 from glm_experiments.results import Diverged, Interrupted, Run, status_of
 from tests.parallelism import works
 
@@ -73,6 +73,11 @@ def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch)
     assert time.monotonic() - began < LONGEST_END_SECONDS
     assert status_of(caught.value) == status
     assert run.outcome["rank"] == 0  # told while it hung
+
+
+def test_the_first_worker_speaks_in_the_log_itself():
+    assert "see the log above, and" in describe_death(0, -signal.SIGKILL)
+    assert "see the log above and rank1.log, and" in describe_death(1, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
