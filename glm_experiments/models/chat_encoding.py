@@ -121,7 +121,8 @@ class ChatEncoding(PreTrainedTokenizer):
             names = self._special_pattern()
             return names.sub(lambda name: f"{name[0][0]}{SHIELD}{name[0][1:]}", value)
         if isinstance(value, dict):
-            return {key: self._shield(entry) for key, entry in value.items()}
+            # As in transformers: what is None is as good as absent.
+            return {key: self._shield(each) for key, each in value.items() if each is not None}
         if isinstance(value, list | tuple):
             return [self._shield(entry) for entry in value]
         return value

@@ -6,8 +6,9 @@ A subclass says which special tokens exist and how text is prepared; prompts are
 
 import codecs
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sentencepiece
 from sentencepiece import sentencepiece_pb2
@@ -28,8 +29,12 @@ class SentencePieceTokenizer(ChatEncoding):
     padding_side = "left"
     generation_name: str
     """How messages call this tokenizer."""
+    token_roles: ClassVar[Mapping[str, str]]
+    """`eos_token` and its kin as published, for those that neither caller nor file names."""
 
     def __init__(self, vocab_file: str, **kwargs: Any) -> None:
+        kwargs |= {role: name for role, name in self.token_roles.items() if not kwargs.get(role)}
+        kwargs["unk_token"] = "<unk>"
         self.vocab_file = str(vocab_file)
         self.sp_model = load_sentencepiece(vocab_file, wanted_by=self.generation_name)
         self._patterns: dict[bool, re.Pattern[str] | None] = {}

@@ -180,6 +180,15 @@ def test_tools_are_not_left_out_in_silence(generation):
         tiny_tokenizer(generation).apply_chat_template(chat("您好"), tools=tools)
 
 
+@pytest.mark.parametrize("generation", ["chatglm", "chatglm2", "chatglm3"])
+def test_what_a_message_leaves_empty_is_as_good_as_absent(generation):
+    tokenizer = tiny_tokenizer(generation)
+    template = "{% for message in messages %}{{ message.tool_calls is defined }}{% endfor %}"
+    messages = [{"role": "user", "content": "您好", "tool_calls": None}]
+    text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+    assert text == "False"
+
+
 def test_an_empty_chat_is_refused():
     with pytest.raises(ValueError, match="at least one message"):
         tiny_tokenizer("chatglm3").apply_chat_template([])

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TextStreamer
+from transformers import AutoTokenizer, TextStreamer
 
 from glm_experiments.models.chatglm.tokenization import ChatGLMTokenizer
 from glm_experiments.models.chatglm3.tokenization import ChatGLM2Tokenizer, ChatGLM3Tokenizer
+from glm_experiments.models.tokenizer_loading import load_tokenizer
 from tests.shared_data import SHARED, needs_shared
 from tests.tiny_tokenizers import tiny_folder, tiny_tokenizer
 
@@ -223,10 +224,30 @@ def test_added_tokens_are_found_in_a_text():
     assert tokenizer.decode(tokenizer.encode("a<new>b", add_special_tokens=False)) == "a<new>b"
 
 
+@pytest.mark.parametrize("generation", SENTENCEPIECE)
+def test_tokens_of_ones_own_survive_saving(generation, tmp_path):
+    original = tiny_tokenizer(generation)
+    tokenizer = type(original)(original.vocab_file, pad_token="[PAD]")
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.add_special_tokens({"eos_token": "[END]"})
+    ids = [len(original), len(original) + 1, len(original) + 2]
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):
+        assert (each.pad_token, each.eos_token) == ("[PAD]", "[END]")
+        assert each.convert_tokens_to_ids(["[PAD]", "<new>", "[END]"]) == ids
+        assert each.encode("您 <new>") == tokenizer.encode("您 <new>")
+        assert len(each) == len(original) + 3
+
+
+def test_the_end_that_the_first_release_names_is_not_the_one_it_uses():
+    file = tiny_tokenizer("chatglm").vocab_file
+    assert ChatGLMTokenizer(file, eos_token="</s>").eos_token == "<eop>"
+
+
 @pytest.mark.parametrize(
     ("tokenizer_class", "generation", "message"),
     [
-        (ChatGLMTokenizer, "chatglm3", r"no piece \[MASK\].*load it with ChatGLM3Tokenizer"),
+        (ChatGLMTokenizer, "chatglm3", r"no piece \[MASK\].*load_tokenizer"),
         (ChatGLM3Tokenizer, "chatglm", "the vocabulary of ChatGLM version 1, not of ChatGLM3"),
         (ChatGLM2Tokenizer, "glm4", "no SentencePiece model.*tiktoken ranks"),
     ],

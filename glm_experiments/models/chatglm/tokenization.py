@@ -4,7 +4,8 @@ Ids of text are shifted by `num_image_tokens`: 20000 in the first published file
 """
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -36,6 +37,12 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
 
     vocab_files_names = {"vocab_file": "ice_text.model"}  # noqa: RUF012 - the library's name
     generation_name = "ChatGLM version 1"
+    token_roles: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<sop>",
+        "eos_token": "<eop>",
+        "pad_token": "<pad>",
+        "mask_token": "[MASK]",
+    }
     default_chat_template = CHATGLM_TEMPLATE
 
     def __init__(
@@ -47,11 +54,8 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
             )
         self.num_image_tokens = num_image_tokens
         self._plain_processor: sentencepiece.SentencePieceProcessor | None = None
-        kwargs["unk_token"] = "<unk>"
-        kwargs["bos_token"] = "<sop>"
-        kwargs["eos_token"] = "<eop>"
-        kwargs["pad_token"] = "<pad>"
-        kwargs["mask_token"] = "[MASK]"
+        if str(kwargs.get("eos_token")) == "</s>":
+            kwargs["eos_token"] = None  # in the first release's file, whose code ends with <eop>
         # Published under names of their own; here they are extra special tokens.
         for name in ("gmask_token", "end_token", "padding_token", "model_specific_special_tokens"):
             kwargs.pop(name, None)
@@ -70,7 +74,7 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
             raise ValueError(
                 f"{self.vocab_file} holds no piece {', '.join(missing)}, so it is not the "
                 "vocabulary of ChatGLM version 1 (ice_text.model); a tokenizer.model belongs to "
-                "ChatGLM2 or ChatGLM3: load it with ChatGLM3Tokenizer"
+                "ChatGLM2 or ChatGLM3: load its folder with glm_experiments.models.load_tokenizer"
             )
 
     def _special_ids(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ special token unless `split_special_tokens=False` is asked for.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from glm_experiments.models.chat_encoding import Span
 from glm_experiments.models.chat_templates import CHATGLM2_TEMPLATE, CHATGLM3_TEMPLATE
@@ -18,15 +18,16 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
 
     vocab_files_names = {"vocab_file": "tokenizer.model"}  # noqa: RUF012 - the library's name
     generation_name = "ChatGLM2"
+    # Padding is the unknown token, id 0.
+    token_roles: ClassVar[Mapping[str, str]] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<unk>",
+    }
     special_names: tuple[str, ...] = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
     default_chat_template = CHATGLM2_TEMPLATE
 
     def __init__(self, vocab_file: str | None = None, **kwargs: Any) -> None:
-        kwargs["unk_token"] = "<unk>"
-        kwargs["bos_token"] = "<s>"
-        kwargs["eos_token"] = "</s>"
-        # Published: padding is the unknown token, id 0.
-        kwargs["pad_token"] = "<unk>"
         if kwargs.get("split_special_tokens") is None:
             kwargs["split_special_tokens"] = True
         if not kwargs.get("chat_template"):
@@ -38,8 +39,7 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
         if self.sp_model.piece_to_id("[gMASK]") != unknown:
             raise ValueError(
                 f"{self.vocab_file} holds [gMASK] as a piece, so it is the vocabulary of ChatGLM "
-                f"version 1, not of {self.generation_name}; load it with ChatGLMTokenizer (its "
-                "published name is ice_text.model)"
+                f"version 1, not of {self.generation_name}; rename it ice_text.model, as published"
             )
         if self.sp_model.eos_id() < 0:
             raise ValueError(
