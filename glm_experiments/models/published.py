@@ -127,7 +127,7 @@ def build_converter(config: GlmConfig) -> Converter:
         fused = _FUSED.fullmatch(rest)
         if fused is None:
             return None
-        if tensor.shape[0] != sum(rows):
+        if tensor.shape[:1] != (sum(rows),):
             # Unsplit, so that the check of shapes reports it by name.
             return [(f"{prefix}.self_attn.q_proj.{fused[1]}", tensor)]
         parts = zip("qkv", torch.split(tensor, rows), strict=True)
