@@ -38,6 +38,7 @@ class Worker:
     rank: int
     process: Any
     link: Connection
+    folder: Path
     run: Run | None = None
     report: Report | None = None
     is_listening: bool = True
@@ -103,7 +104,7 @@ def start(work: Work, *, rank: int, environment: dict[str, str], folder: Path) -
     )
     process.start()
     other_end.close()
-    return Worker(rank=rank, process=process, link=link)
+    return Worker(rank=rank, process=process, link=link, folder=folder)
 
 
 @contextmanager
@@ -188,18 +189,24 @@ def first_error(workers: list[Worker]) -> BaseException | None:
     for worker in workers:
         code = worker.process.exitcode
         if worker.report is None and code is not None and not worker.is_listening:
-            return RuntimeError(describe_death(worker.rank, code))
+            return RuntimeError(describe_death(worker.rank, code, folder=worker.folder))
     reports = [worker.report for worker in workers if worker.report is not None]
     failed = sorted((each for each in reports if each.error is not None), key=lambda each: each.at)
     return failed[0].error if failed else None
 
 
-def describe_death(rank: int, code: int) -> str:
-    """Exit code or signal in words."""
+def describe_death(rank: int, code: int, *, folder: Path) -> str:
+    """Exit code or signal in words, and what to do; folder: the run's."""
     how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
     hint = ", as the system does when the machine's memory runs out" if code == -9 else ""
     said = "the log above" if rank == 0 else f"the log above and rank{rank}.log"
+    again = ""
+    if any(folder.glob("checkpoint-*")):
+        again = (
+            f", and type the same command and hydra.run.dir={folder} to continue from the last "
+            "checkpoint (in a sweep, its hydra.sweep.dir)"
+        )
     return (
         f"the process of rank {rank} ended unexpectedly ({how}{hint}), so all others were stopped; "
-        f"see {said}, and type the same command to continue from the last checkpoint"
+        f"see {said}{again}"
     )

@@ -75,9 +75,12 @@ def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch)
     assert run.outcome["rank"] == 0  # told while it hung
 
 
-def test_the_first_worker_speaks_in_the_log_itself():
-    assert "see the log above, and" in describe_death(0, -signal.SIGKILL)
-    assert "see the log above and rank1.log, and" in describe_death(1, -signal.SIGKILL)
+def test_a_death_names_the_logs_there_are_and_how_to_continue(tmp_path):
+    assert describe_death(0, 7, folder=tmp_path).endswith("see the log above")
+    assert describe_death(1, 7, folder=tmp_path).endswith("see the log above and rank1.log")
+    (tmp_path / "checkpoint-2").mkdir()
+    how = f"type the same command and hydra.run.dir={tmp_path} to continue"
+    assert how in describe_death(1, 7, folder=tmp_path)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
