@@ -31,6 +31,8 @@ CONF_DIR = next(
 )
 # Composing takes about 50 ms a job: of a larger grid each value is checked, not each combination.
 MOST_COMBINATIONS_CHECKED = 16
+# Where a path begins: the value itself, one of several, a quoted one.
+HOME = re.compile(r"(?:^|(?<=[\[,'\"]))~(?=/|$)")
 # Sections whose keys are another library's; `+section.key=value` adds one.
 OPEN_SECTIONS = ("training.extra", "model.geometry")
 
@@ -121,8 +123,13 @@ def apply_values(cfg: DictConfig, overrides: list[str]) -> list[str]:
 
 
 def quote_text(override: str) -> str:
-    """An override whose values have letters beyond ASCII, quoted as Hydra's grammar wants them."""
+    """An override as Hydra's grammar wants it: letters beyond ASCII quoted, `~/` as the home.
+
+    A shell takes `key=~/file` as it is, and Hydra can't read it.
+    """
     key, equals, value = override.partition("=")
+    value = HOME.sub(lambda _: str(Path.home()), value)
+    override = f"{key}{equals}{value}"
     if value.isascii() or "'" in value or '"' in value:
         return override
     # What structures a list, a dict or a sweep stays outside of the quotes.
@@ -149,15 +156,28 @@ def check_command_line(
         ValueError: with every problem, one a line.
     """
     loader = build_loader(config_dir)
-    overrides = [quote_text(each) for each in overrides if not each.startswith("hydra.")]
-    axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
+    overrides = [quote_text(each) for each in overrides]
     problems: dict[str, None] = {}  # in order, each once
+    for override in overrides:
+        if override.startswith("hydra.") and (problem := grammar_problem(override)) is not None:
+            problems[problem] = None
+    overrides = [each for each in overrides if not each.startswith("hydra.")]
+    axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
     for job in plan_jobs(axes):
         for problem in job_problems(loader, job):
             problems[problem] = None
     if problems:
         raise ValueError(schemas.join_problems(problems))
     return [values[0].partition("=")[0].lstrip("+") for values in axes if len(values) > 1]
+
+
+def grammar_problem(override: str) -> str | None:
+    """Why Hydra can't read an override at all; None: it can."""
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return f"{override} can't be read as key=value; if it is text, type {quote_twice(override)}"
+    return None
 
 
 def explain_overrides(overrides: list[str], config_dir: str | None) -> str:
@@ -314,7 +334,7 @@ def describe_value(override: str, cfg: DictConfig, error: Exception) -> str:
         if key == section or key.startswith(f"{section}."):
             return f"{override}: type +{section}.KEY=VALUE to add a key"
     if key in keys:
-        return f"{override}: {reason(error)}; type e.g. {key}={keys[key]}"
+        return f"{override}: {reason(error)}; type e.g. {key}={spell(keys[key])}"
     if owners := owners_of(key):
         section, _, field = key.partition(".")
         return (
@@ -322,6 +342,15 @@ def describe_value(override: str, cfg: DictConfig, error: Exception) -> str:
             f"type {' or '.join(f'{section}={owner}' for owner in owners)} to use it"
         )
     return f"there is no key {key}; type {nearest(key, [*keys, 'experiment', 'sweep'])}"
+
+
+def spell(value: Any) -> str:
+    """A value of a config as it is typed."""
+    if isinstance(value, list):
+        return f"[{','.join(map(spell, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def owners_of(key: str) -> list[str]:

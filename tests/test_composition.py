@@ -155,6 +155,7 @@ def test_a_mistake_is_named_with_what_to_type(override, problem):
         ("model.dtype=bf16", ["expected one of [float32, bfloat16, float16]", "model.dtype="]),
         ("training.lr_scheduler_type=cosin", ["[linear, cosine, ", "lr_scheduler_type=cosine"]),
         ("tuner.target_modules=q_proj", ["tuner.target_modules=q_proj", "str is not a ListConfig"]),
+        ("training.max_steps=ten", ["to Integer; type e.g. training.max_steps=null"]),
         ("training.batch_size=null", ["is not Optional", "type e.g. training.batch_size=16"]),
     ],
 )
@@ -198,6 +199,32 @@ def test_letters_beyond_ascii_need_no_quotes(typed, quoted):
     needs = [] if "path" not in typed else ["data=files"]
     assert check_command_line([*needs, typed], multirun="," in typed) == (
         [typed.partition("=")[0]] if "小明" in typed else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.path=~/a b.json", "data.path=/home/ada/a b.json"),
+        ("hydra.run.dir='~/runs'", "hydra.run.dir='/home/ada/runs'"),
+        ("data.path=[~/a.json,~/数.json]", "data.path=[/home/ada/a.json,'/home/ada/数.json']"),
+        ("data.path=a~/b~c.json", "data.path=a~/b~c.json"),
+        ("~tuner", "~tuner"),
+    ],
+)
+def test_a_tilde_is_the_home(typed, read, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert composition.quote_text(typed) == read
+
+
+def test_what_hydra_itself_cannot_read_is_named_with_what_to_type(typed):
+    from glm_experiments import train
+
+    done = typed(train.main, "hydra.run.dir=runs(1)", "tuner.rr=4")
+    assert (done.code, done.err) == (
+        1,
+        "glm-train: - hydra.run.dir=runs(1) can't be read as key=value; if it is text, type "
+        "'hydra.run.dir=\"runs(1)\"'\n- there is no key tuner.rr; type tuner.r\n",
     )
 
 

@@ -96,7 +96,7 @@ def find_resume(resume: str, *, run_dir: Path, settings: dict[str, Any]) -> Path
         checkpoint = Path(resume)
         problem = what_is_broken(checkpoint) if checkpoint.is_dir() else "there is no such folder"
         if problem is not None:
-            raise ValueError(
+            raise Refused(
                 f"training.resume={resume} can't be continued: {problem}; "
                 "type training.resume=auto, never, or another checkpoint's folder"
             )
