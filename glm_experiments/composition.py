@@ -77,6 +77,9 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
     options = [each for each in overrides if each.partition("=")[0] in sections]
     values = [each for each in overrides if each not in options]
     problems: list[str] = []
+    for override in [each for each in values if each.startswith(("experiment=", "sweep="))]:
+        problems.append(f"{override} is for glm-train; type what is to differ from the run")
+        values.remove(override)
     for override in options:
         try:
             section = override.partition("=")[0]

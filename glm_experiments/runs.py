@@ -68,9 +68,16 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
 
 
 def nearest_run(folder: Path) -> Path | None:
-    """The youngest run below a folder, or of its neighbours the one with the likeliest name."""
+    """The run that a folder lies in, the youngest below it (those that trained come first), or of
+    its neighbours the one with the likeliest name."""
+    for parent in folder.parents:
+        if (parent / SAVED_CONFIG).is_file():
+            return parent
     if folder.is_dir() and (below := list(folder.rglob(str(SAVED_CONFIG)))):
-        return max(below, key=lambda file: file.stat().st_mtime).parents[1]
+        youngest = max(
+            below, key=lambda file: ((file.parents[1] / ADAPTER).is_dir(), file.stat().st_mtime)
+        )
+        return youngest.parents[1]
     beside = {file.parents[1].name: file for file in folder.parent.glob(f"*/{SAVED_CONFIG}")}
     names = difflib.get_close_matches(folder.name, beside, n=1)
     return beside[names[0]].parents[1] if names else None

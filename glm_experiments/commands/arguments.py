@@ -27,7 +27,11 @@ def build_parser(name: str, description: str) -> argparse.ArgumentParser:
         help="which state of the run: the best validation loss, the end (default), or step N",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value, as glm-train"
+        "overrides",
+        nargs="*",
+        default=[],  # without one, argparse says that an override is required, too
+        metavar="OVERRIDE",
+        help="group=option or key=value, as glm-train",
     )
     return parser
 

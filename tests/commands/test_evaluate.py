@@ -120,6 +120,7 @@ def test_each_checkpoint_is_another_state(typed, run_dir):
     [
         (["--checkpoint", "3"], "has no checkpoint of step 3; type best, last or one of: 2, 4"),
         (["--checkpoint", "bets"], "type best, last or one of: 2, 4"),
+        (["experiment=identity"], "experiment=identity is for glm-train; type what is to differ"),
         (["data=genral"], "data=genral is no option of data; type data=general"),
         (["evaluation.batch=3", "seed=x"], "there is no key evaluation.batch; "
          "type evaluation.batch_size\n- seed=x: "),
@@ -141,6 +142,16 @@ def test_what_is_no_run_is_named_with_the_nearest_run(typed, run_dir, tmp_path):
     assert f"did you mean {run_dir}?" in done.err
     done = typed(evaluate.main, run_dir.parent / "rum")
     assert f"did you mean {run_dir}?" in done.err
+    done = typed(evaluate.main, run_dir / "checkpoint-4")
+    assert f"did you mean {run_dir}?" in done.err
+    failed = tmp_path / "runs" / "failed" / ".hydra"  # younger, but nothing was trained
+    shutil.copytree(run_dir, tmp_path / "runs" / "whole")
+    failed.mkdir(parents=True)
+    (failed / "config.yaml").write_text("name: failed\n")
+    done = typed(evaluate.main, tmp_path / "runs")
+    assert f"did you mean {tmp_path / 'runs' / 'whole'}?" in done.err
+    done = typed(evaluate.main, "--checkpoint", "best")
+    assert done.err.endswith("the following arguments are required: RUN_DIR\n")
     done = typed(evaluate.main, tmp_path / "nothing")
     assert done.code == 1
     assert "type the folder of a run, e.g. outputs/identity/" in done.err
