@@ -14,9 +14,16 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from glm_experiments.config import SCHEMAS, TrainableDtype
+from glm_experiments.config import (
+    SCHEMAS,
+    FreezeConfig,
+    FullConfig,
+    PTuningV2Config,
+    TrainableDtype,
+)
 from glm_experiments.models.checkpoints import read_json
 from glm_experiments.tuners import lora, peft_folders, published_prefix
+from glm_experiments.tuners.blocks import find_blocks
 from glm_experiments.tuners.lora import remove_lora
 from glm_experiments.tuners.origins import (
     Base,
@@ -187,22 +194,29 @@ def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     try:
         tuner: dict[str, Any] = description["tuner"]
         base = Base(**description["base"])
-    except (KeyError, TypeError) as error:
+        # LoRA's settings are in peft's own file; ours know only a few of another's adapter.
+        is_lora, schema = tuner["name"] == "lora", SCHEMAS["tuner"][tuner["name"]]
+        config = None if is_lora else schema(**{**tuner, "dtype": TrainableDtype(tuner["dtype"])})
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / DESCRIPTION} describes no adapter ({error}); copy the file again"
         ) from error
-    check_base(base, model, replaces_weights=tuner["name"] == "full")
-    if tuner["name"] == "lora":
+    check_base(base, model, replaces_weights=isinstance(config, FullConfig))
+    if is_lora:
+        if not (folder / peft_folders.CONFIG).is_file():
+            raise ValueError(f"{folder} lacks {peft_folders.CONFIG}; copy the file there")
         peft_folders.load_peft_folder(model, folder)
         return tuner
+    match config:
+        case PTuningV2Config():
+            insert_prefixes(model, config)
+        case FreezeConfig():
+            model.requires_grad_(False)
+            for block in find_blocks(model)[-config.num_trainable_layers :]:
+                block.requires_grad_(True)
+        case FullConfig():
+            model.requires_grad_(True)
     state = read_tensors(folder / WEIGHTS)
-    if tuner["name"] == "p_tuning_v2":
-        schema = SCHEMAS["tuner"][tuner["name"]]
-        insert_prefixes(model, schema(**{**tuner, "dtype": TrainableDtype(tuner["dtype"])}))
-        expected = set(trainable_parameters(model))
-    else:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in state)
-        expected = set(state)
+    expected = set(trainable_parameters(model))
     fill(model, state, source=folder, base=base.name, expected=expected)
     return tuner

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from glm_experiments.tuners import (
     apply_tuner,
@@ -83,6 +84,15 @@ def test_saved_and_loaded(tmp_path, config):
     assert torch.equal(loaded(**batch).logits, expected)
     merged = merge_adapter(loaded)
     assert torch.equal(merged(**batch).logits, expected)
+
+
+@pytest.mark.parametrize("config", [full_config(), freeze_config(1)], ids=["full", "freeze"])
+def test_a_weight_that_is_missing_is_missed(tmp_path, config):
+    save_adapter(apply_tuner(build_glm(), config), tmp_path, prompt_format="glm4", base="some/base")
+    file, name = tmp_path / "adapter_model.safetensors", "model.layers.2.mlp.down_proj.weight"
+    save_file({key: each for key, each in load_file(file).items() if key != name}, file)
+    with pytest.raises(ValueError, match=f"it lacks {name}"):
+        load_adapter(build_glm(), tmp_path)
 
 
 def test_full_replaces_any_base_of_its_shape(tmp_path):
