@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -138,6 +139,9 @@ def test_a_run_leaves_its_files(finished):
     assert "exact_match" in text
     assert "trained" in text  # two samples, token by token
     assert "masked" in text
+    first, last = re.findall(r"step [13]/3: loss .*", text)
+    assert "left" not in first  # one step tells nothing of the next
+    assert last.endswith(", 00:00 left")
 
 
 def test_a_finished_run_is_not_trained_again(finished, typed, tmp_path):

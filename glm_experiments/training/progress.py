@@ -116,8 +116,10 @@ class Progress(TrainerCallback):
         shown = [f"{key.rpartition('/')[2]} {value:.4g}" for key, value in values.items()]
         if "validation/loss" in values:
             shown[0] = f"validation loss {values['validation/loss']:.4g}"
-        left = self.seconds / max(self.num_timed_steps, 1) * (num_steps - step)
-        line = f"step {step}/{num_steps}: {', '.join(shown)}, {format_seconds(left)} left"
+        line = f"step {step}/{num_steps}: {', '.join(shown)}"
+        if self.num_timed_steps:
+            left = self.seconds / self.num_timed_steps * (num_steps - step)
+            line += f", {format_seconds(left)} left"
         if self._bar is None:
             log.info(line)
         else:
