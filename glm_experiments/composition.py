@@ -156,21 +156,27 @@ def check_command_line(
         The keys that differ between the jobs of a sweep.
 
     Raises:
-        ValueError: with every problem, one a line.
+        ValueError: with every problem, one a line; `Impossible` where all of it composes.
     """
     loader = build_loader(config_dir)
     overrides = [quote_text(each) for each in overrides]
     problems: dict[str, None] = {}  # in order, each once
+    composes = True
     for override in overrides:
         if override.startswith("hydra.") and (problem := grammar_problem(override)) is not None:
-            problems[problem] = None
+            problems[problem], composes = None, False
     overrides = [each for each in overrides if not each.startswith("hydra.")]
     axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
     for job in plan_jobs(axes):
-        for problem in job_problems(loader, job):
-            problems[problem] = None
+        try:
+            check_job(loader, job)
+        except ValueError as error:
+            composes = composes and isinstance(error, schemas.Impossible)
+            for line in str(error).splitlines():
+                problems[line.removeprefix("- ")] = None
     if problems:
-        raise ValueError(schemas.join_problems(problems))
+        kind = schemas.Impossible if composes else ValueError
+        raise kind(schemas.join_problems(problems))
     return [values[0].partition("=")[0].lstrip("+") for values in axes if len(values) > 1]
 
 
@@ -235,25 +241,31 @@ def override_values(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-def job_problems(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
-    """What is wrong with one job; empty: nothing."""
-    if any(override.startswith(("+", "~", "=")) or "=" not in override for override in overrides):
-        cfg = compose(loader, [])
-        strange = {
-            each: problem
-            for each in overrides
-            if (problem := shape_problem(loader, each) or sign_problem(cfg, each))
-        }
-        if strange:
-            rest = [override for override in overrides if override not in strange]
-            return [*strange.values(), *job_problems(loader, rest)]
+def check_job(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
+    """Compose and check one job.
+
+    Raises:
+        ValueError: with every problem, one a line; `Impossible` where it composes.
+    """
+    odd = [each for each in overrides if each.startswith(("+", "~", "=")) or "=" not in each]
+    cfg = compose(loader, []) if odd else DictConfig({})
+    strange = {
+        each: problem
+        for each in odd
+        if (problem := shape_problem(loader, each) or sign_problem(cfg, each))
+    }
+    problems = list(strange.values())
+    rest = [override for override in overrides if override not in strange]
     try:
-        schemas.parse(compose(loader, overrides))
-    except ValueError as error:
-        return [line.removeprefix("- ") for line in str(error).splitlines()]
+        schemas.parse(compose(loader, rest))
+    except schemas.Impossible as error:
+        if not problems:
+            raise
+        problems += [line.removeprefix("- ") for line in str(error).splitlines()]
     except (HydraException, OmegaConfBaseException) as error:
-        return explain(loader, overrides) or [reason(error)]
-    return []
+        problems += explain(loader, rest) or [reason(error)]
+    if problems:
+        raise ValueError(schemas.join_problems(problems))
 
 
 def shape_problem(loader: ConfigLoaderImpl, override: str) -> str | None:

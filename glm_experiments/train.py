@@ -10,19 +10,20 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from glm_experiments import composition, config
 from glm_experiments.help import render_help
 from glm_experiments.parallelism import worker
 from glm_experiments.parallelism.placement import World, read_world
-from glm_experiments.results import RunFailed
+from glm_experiments.results import Refused, RunFailed, record_run
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,23 @@ MISTAKE = 1
 
 def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     """Run one job; Hydra calls it once a job and keeps what it returns or raises."""
-    from glm_experiments import experiment
-
     context = HydraConfig.get()
     is_swept = context.mode is RunMode.MULTIRUN
     folder = context.runtime.output_dir
+    overrides = list(context.overrides.task)
+    try:
+        parsed = config.parse(cfg)
+    except config.Impossible as error:
+        plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+        with record_run(Path(folder), name=cfg.name, config=plain, overrides=overrides):
+            raise Refused(str(error)) from None
+    from glm_experiments import experiment
+
     try:
         result = experiment.run(
-            config.parse(cfg),
+            parsed,
             Path(folder),
-            overrides=list(context.overrides.task),
+            overrides=overrides,
             sweep=Path(context.sweep.dir).name if is_swept else None,
             swept_keys=swept_keys,
         )
@@ -119,11 +127,17 @@ def main() -> None:
             )
             return
 
-        swept_keys = composition.check_command_line(
-            [] if only_prints else arguments.overrides,
-            config_dir=arguments.config_dir,
-            multirun=arguments.multirun,
-        )
+        swept_keys: list[str] = []
+        try:
+            swept_keys = composition.check_command_line(
+                [] if only_prints else arguments.overrides,
+                config_dir=arguments.config_dir,
+                multirun=arguments.multirun,
+            )
+        except config.Impossible:
+            if arguments.multirun:  # before its first job has taken any time
+                raise
+            # The run itself is refused, which is recorded in its folder.
 
         @hydra.main(version_base="1.3", config_path=str(composition.CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:

@@ -517,3 +517,27 @@ def test_real_data_train_and_are_measured(data, file, typed, tmp_path):
         assert all(0 <= metrics[each] <= 100 for each in ("bleu4", "rouge_1", "rouge_2", "rouge_l"))
     assert outcome["steps"] == 2
     assert outcome["data"]
+
+
+def test_a_config_that_cannot_be_run_is_recorded(typed, tmp_path):
+    """Not a word that is no config at all, and not over the record of a run that was one."""
+    problem = (
+        "training.batch_size=10 is not a multiple of training.micro_batch_size=4; "
+        "type e.g. training.batch_size=8"
+    )
+    wrong = ("training.batch_size=10", "training.micro_batch_size=4")
+    done = typed.train(tmp_path / "run", *wrong)
+    assert (done.code, done.err) == (1, f"glm-train: - {problem}\n")
+    record = read_record(tmp_path / "run")
+    assert record["run"]["status"] == "failed"
+    assert problem in record["run"]["error"]["message"]
+    assert record["config"]["training"]["batch_size"] == 10
+
+    done = typed.train(tmp_path / "typo", *wrong, "tuner.rr=1")
+    assert done.code == 1
+    assert problem in done.err
+    assert not (tmp_path / "typo").exists()
+
+    (tmp_path / "run" / "results.json").write_text("of another run")
+    assert typed.train(tmp_path / "run", *wrong).code == 1
+    assert (tmp_path / "run" / "results.json").read_text() == "of another run"

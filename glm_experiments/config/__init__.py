@@ -34,7 +34,7 @@ from glm_experiments.config.parallelism import (
     num_in_flight,
 )
 from glm_experiments.config.registration import SCHEMAS, parse, register_schemas
-from glm_experiments.config.rules import check, join_problems, positive, within
+from glm_experiments.config.rules import Impossible, check, join_problems, positive, within
 from glm_experiments.config.run import Config
 from glm_experiments.config.tracking import (
     DisabledConfig,
@@ -79,6 +79,7 @@ __all__ = [
     "FullConfig",
     "GeneralConfig",
     "IdentityConfig",
+    "Impossible",
     "LoraConfig",
     "LrScheduler",
     "ModelConfig",

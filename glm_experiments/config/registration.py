@@ -13,7 +13,7 @@ from glm_experiments.config.parallelism import (
     ShardedConfig,
     SingleConfig,
 )
-from glm_experiments.config.rules import join_problems
+from glm_experiments.config.rules import Impossible, join_problems
 from glm_experiments.config.run import Config
 from glm_experiments.config.tracking import (
     DisabledConfig,
@@ -60,10 +60,10 @@ def parse(cfg: DictConfig) -> Config:
     """Turn a composed DictConfig into dataclasses.
 
     Raises:
-        ValueError: with every problem of the config, one a line.
+        Impossible: with every problem of the config, one a line.
     """
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
     if problems := config.problems():
-        raise ValueError(join_problems(problems))
+        raise Impossible(join_problems(problems))
     return config

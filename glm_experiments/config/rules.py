@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+class Impossible(ValueError):  # noqa: N818
+    """What was typed makes a config, and the config's rules say that it can't be run."""
+
+
 def check(problems: list[str], holds: bool, message: str) -> None:
     """Append `message` to `problems` unless `holds`."""
     if not holds:
