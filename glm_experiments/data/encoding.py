@@ -108,7 +108,7 @@ def encode_splits(
     counts: dict[str, Any] = {
         "read": splits.report.num_rows,
         "dropped": dropped,
-        **{name: _count(table) for name, table in tables.items()},
+        **{name: _count(table) for name, table in tables.items() if rows[name]},
     }
     train: Sequence[Item] = samples["train"]
     if config.packing and train:

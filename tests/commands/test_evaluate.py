@@ -66,6 +66,7 @@ def test_a_named_file_is_measured_whole(overrides, num_answers, typed, run_dir, 
     metrics = written["outcome"]["metrics"]["after"]
     assert set(metrics) == {"validation"}
     assert set(metrics["validation"]) >= {"exact_match", "bleu4", "rouge_l"}
+    assert set(written["outcome"]["data"]) == {"read", "dropped", "validation"}
     assert written["outcome"]["data"]["validation"]["rows"] == num_answers
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == num_answers
     assert written["config"]["data"]["prompt_format"] == "chatglm3"
