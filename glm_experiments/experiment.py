@@ -66,11 +66,11 @@ from glm_experiments.tracking import (
 from glm_experiments.training.arguments import (
     BatchPlan,
     Precision,
-    check_extra,
     plan_batch,
     plan_precision,
 )
 from glm_experiments.training.checkpoints import ADAPTER, find_resume
+from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import measure_peak_memory, reset_peak_memory
 from glm_experiments.tuners import TunerAdapter, apply_tuner, count_parameters
@@ -179,6 +179,8 @@ def run_stages(
     is_sharded = isinstance(config.parallelism, ShardedConfig) and placement.num_processes > 1
     tracking = config.tracking if is_main else DisabledConfig(name="disabled")
     with open_tracked_run(tracking, description) as tracked:
+        # A module that isn't there, or a layer too many, must not cost the minutes of loading.
+        apply_tuner(outline_model(config.model, tokenizer), config.tuner)
         device_map = {"": source_device() if is_sharded else placement.device}
         if isinstance(config.parallelism, ModelParallelConfig):
             device_map, record.outcome["split"] = plan_split(config, tokenizer, placement)

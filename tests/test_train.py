@@ -541,3 +541,23 @@ def test_a_config_that_cannot_be_run_is_recorded(typed, tmp_path):
     (tmp_path / "run" / "results.json").write_text("of another run")
     assert typed.train(tmp_path / "run", *wrong).code == 1
     assert (tmp_path / "run" / "results.json").read_text() == "of another run"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["tuner.target_modules=[q_prj]"], "q_prj names no linear module of GlmForCausalLM"),
+        (
+            ["tuner=freeze", "tuner.num_trainable_layers=9"],
+            "num_trainable_layers=9, but the model has 6 layers",
+        ),
+    ],
+)
+def test_a_tuner_that_does_not_fit_is_refused_before_the_model_loads(
+    overrides, problem, typed, tmp_path
+):
+    tiny = TINY if overrides[0] != "tuner=freeze" else ("data=identity", *TINY[1:])
+    done = typed.train(tmp_path, *overrides, tiny=tiny)
+    assert done.code == 1
+    assert problem in done.err
+    assert "model" not in read_record(tmp_path)["environment"]

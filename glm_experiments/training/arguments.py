@@ -12,7 +12,6 @@ import torch
 from transformers import TrainingArguments
 
 from glm_experiments.config import TrainingConfig, batch_problems
-from glm_experiments.training.extra import check_extra as check_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
