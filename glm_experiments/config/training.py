@@ -51,9 +51,11 @@ OWNED_TRAINING_ARGUMENTS = {
     "logging_nan_inf_filter": "training",
     "resume_from_checkpoint": "training.resume",
     "metric_for_best_model": "training.early_stopping_patience",
+    "greater_is_better": "training.early_stopping_patience",
     "load_best_model_at_end": "training.early_stopping_patience",
     "use_cpu": "parallelism.device",
     "disable_tqdm": "training",
+    "average_tokens_across_devices": "training",
 }
 
 

@@ -140,7 +140,7 @@ def build_arguments(
     }
     with default_device(device):
         try:
-            built = TrainingArguments(**arguments, **config.extra)
+            built = TrainingArguments(**{**arguments, **config.extra})
         except (TypeError, ValueError) as error:
             raise ValueError(f"training: {error}") from error
         # Read while the default device stands; several visible GPUs must not become DataParallel.

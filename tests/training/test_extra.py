@@ -1,9 +1,11 @@
 """What `training.extra` may hold: what the library could use, and no other value."""
 
 import pytest
+import torch
 from accelerate.state import PartialState
 
 from glm_experiments import composition, config
+from glm_experiments.training.arguments import Precision, build_arguments, plan_batch
 from glm_experiments.training.extra import check_extra
 
 
@@ -63,3 +65,18 @@ def test_what_the_library_can_use_passes_and_decides_no_device(loader):
     before = dict(PartialState._shared_state)
     check_extra(compose_training(loader, overrides))
     assert PartialState._shared_state == before
+
+
+def test_what_is_set_for_speed_alone_can_be_set_otherwise(loader, tmp_path):
+    training = compose_training(loader, ["+training.extra.dataloader_pin_memory=true"])
+    arguments = build_arguments(
+        training,
+        output_dir=tmp_path,
+        seed=0,
+        device=torch.device("cpu"),
+        batch=plan_batch(training, num_processes=1, num_chunks=1),
+        precision=Precision(autocast=None, scales_loss=False),
+    )
+    assert arguments.dataloader_pin_memory
+    with pytest.raises(ValueError, match="training.extra.greater_is_better"):
+        compose_training(loader, ["+training.extra.greater_is_better=true"])
