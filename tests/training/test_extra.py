@@ -67,8 +67,8 @@ def test_what_the_library_can_use_passes_and_decides_no_device(loader):
     assert PartialState._shared_state == before
 
 
-def test_what_is_set_for_speed_alone_can_be_set_otherwise(loader, tmp_path):
-    training = compose_training(loader, ["+training.extra.dataloader_pin_memory=true"])
+def test_what_no_field_owns_can_be_set_otherwise(loader, tmp_path):
+    training = compose_training(loader, ["+training.extra.logging_first_step=false"])
     arguments = build_arguments(
         training,
         output_dir=tmp_path,
@@ -77,6 +77,6 @@ def test_what_is_set_for_speed_alone_can_be_set_otherwise(loader, tmp_path):
         batch=plan_batch(training, num_processes=1, num_chunks=1),
         precision=Precision(autocast=None, scales_loss=False),
     )
-    assert arguments.dataloader_pin_memory
-    with pytest.raises(ValueError, match="training.extra.greater_is_better"):
+    assert not arguments.logging_first_step
+    with pytest.raises(ValueError, match=r"training\.extra\.greater_is_better"):
         compose_training(loader, ["+training.extra.greater_is_better=true"])
