@@ -238,7 +238,7 @@ def test_exactly_the_tuners_parameters_move(tuner, typed, tmp_path, monkeypatch)
         tmp_path / "run", f"tuner={tuner}", NO_WARMUP, "training.max_steps=3", *UNMEASURED
     )
     assert done.code == 0, done.err
-    ((model, start),) = seen
+    _outline, (model, start) = seen
     moved = {name for name, each in model.named_parameters() if not torch.equal(each, start[name])}
     trainable = {name for name, each in model.named_parameters() if each.requires_grad}
     assert moved == trainable
