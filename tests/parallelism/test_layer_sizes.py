@@ -15,6 +15,7 @@ from glm_experiments.parallelism.layer_sizes import (
     read_available_memory,
 )
 from glm_experiments.tuners import apply_tuner
+from tests.full_size.checkpoints import GEOMETRIES
 from tests.parallelism.tiny_runs import tuner_config
 from tests.tuners.tiny_models import lora_config, p_tuning_config
 
@@ -31,19 +32,7 @@ VERSION_1 = {
     "gmask_token_id": 130001,
     "pad_token_id": 3,
 }
-VERSION_2 = {
-    "model_type": "glm",
-    "hidden_size": 4096,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 2,
-    "head_dim": 128,
-    "intermediate_size": 13696,
-    "vocab_size": 65024,
-    "attention_bias": True,
-    "pad_token_id": 0,
-    "eos_token_id": 2,
-}
+VERSION_2 = GEOMETRIES["chatglm2_6b"]
 TARGETS = {"chatglm": ["query_key_value"], "glm": ["q_proj", "k_proj", "v_proj"]}
 
 
