@@ -561,3 +561,20 @@ def test_a_tuner_that_does_not_fit_is_refused_before_the_model_loads(
     assert done.code == 1
     assert problem in done.err
     assert "model" not in read_record(tmp_path)["environment"]
+
+
+@pytest.mark.slow
+def test_an_impossible_job_of_a_large_sweep_is_recorded_and_the_others_run(
+    typed, tmp_path, monkeypatch
+):
+    from glm_experiments import composition, train
+
+    monkeypatch.setattr(composition, "MOST_COMBINATIONS_CHECKED", 1)  # each value, not each pair
+    batches = ("training.batch_size=12,8", "training.micro_batch_size=4,6")
+    sweep = f"hydra.sweep.dir={tmp_path}"
+    done = typed(train.main, "-m", *TINY, *UNMEASURED, *batches, sweep)
+    assert done.code == 1
+    assert "job 3" in done.err
+    assert "training.batch_size=8 is not a multiple of training.micro_batch_size=6" in done.err
+    status = [read_record(tmp_path / str(job))["run"]["status"] for job in range(4)]
+    assert status == ["finished", "finished", "finished", "failed"]
