@@ -18,7 +18,7 @@ class ChatGLMConfig(PreTrainedConfig):
     """
 
     model_type = "chatglm"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
     attribute_map: ClassVar[dict[str, str]] = {
         "num_layers": "num_hidden_layers",
         "inner_hidden_size": "intermediate_size",

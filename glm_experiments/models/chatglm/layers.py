@@ -105,7 +105,7 @@ class ChatGLMAttention(nn.Module):
         hidden_states: torch.Tensor,
         position_embeddings: Rotation,
         attention_mask: torch.Tensor | BlockMask | None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """hidden_states: (batch, length, hidden) -> the same, and weights from eager attention."""
@@ -115,8 +115,8 @@ class ChatGLMAttention(nn.Module):
         query_key, value = fused.split([2, 1], dim=3)
         query, key = apply_rotation(query_key, position_embeddings).unbind(3)
         query, key, value = (each.transpose(1, 2) for each in (query, key, value.squeeze(3)))
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
         attend: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -165,15 +165,16 @@ class ChatGLMBlock(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | BlockMask | None,
         position_embeddings: Rotation,
         past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """hidden_states: (batch, length, hidden) -> the same."""
+        """hidden_states: (batch, length, hidden) -> the same; the cache has either name."""
         residual = self.input_layernorm(hidden_states)
         hidden_states, _ = self.attention(
             residual,
             position_embeddings=position_embeddings,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            cache=past_key_values if cache is None else cache,
             **kwargs,
         )
         hidden_states = torch.add(hidden_states, residual, alpha=RESIDUAL_SCALE)

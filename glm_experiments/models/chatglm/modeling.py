@@ -42,6 +42,11 @@ from glm_experiments.models.chatglm.positions import (
 
 logger = logging.get_logger(__name__)
 
+# What the library calls a cache, of arguments and outputs: the first up to transformers 5.23, the
+# second after it. Callers may use either.
+OLD_NAME, NEW_NAME = "past_key_values", "cache"
+CACHE = NEW_NAME if NEW_NAME in BaseModelOutputWithPast.__dataclass_fields__ else OLD_NAME
+
 
 class ChatGLMPreTrainedModel(PreTrainedModel):
     """What transformers has to know of the classes below."""
@@ -51,7 +56,7 @@ class ChatGLMPreTrainedModel(PreTrainedModel):
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
     _no_split_modules: ClassVar[list[str]] = ["ChatGLMBlock"]
-    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _skip_keys_device_placement: ClassVar[list[str]] = [OLD_NAME, NEW_NAME]
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"rotary_emb\.inv_freq"]
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -105,6 +110,7 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states (batch, length, hidden) of token ids (batch, length).
@@ -121,29 +127,28 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        cache = past_key_values if cache is None else cache
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
 
         batch, length = inputs_embeds.shape[:2]
         num_past: int | torch.Tensor = 0
         num_keys = length
-        if past_key_values is not None:
-            num_past = past_key_values.get_seq_length()
-            num_keys, _ = past_key_values.get_mask_sizes(length, 0)
+        if cache is not None:
+            num_past = cache.get_seq_length()
+            num_keys, _ = cache.get_mask_sizes(length, 0)
         # A static cache counts on the device, where looking would be a sync.
         is_start = length > 1 if isinstance(num_past, torch.Tensor) else num_past == 0
         if position_ids is not None and position_ids.dim() == 3:
             position_ids = position_ids.expand(batch, -1, -1)
-        elif is_start or not hasattr(past_key_values, "chatglm_origin"):
+        elif is_start or not hasattr(cache, "chatglm_origin"):
             position_ids = self.build_positions(
                 inputs_embeds if input_ids is None else input_ids, attention_mask, position_ids
             )
         else:
-            position_ids = continue_positions(
-                past_key_values.chatglm_origin, begin=num_past, length=length
-            )
-        if past_key_values is not None and is_start:
-            past_key_values.chatglm_origin = find_origin(position_ids, begin=num_past)
+            position_ids = continue_positions(cache.chatglm_origin, begin=num_past, length=length)
+        if cache is not None and is_start:
+            cache.chatglm_origin = find_origin(position_ids, begin=num_past)
 
         mask = build_attention_mask(
             self.config._attn_implementation,
@@ -160,11 +165,12 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
                 hidden_states,
                 attention_mask=mask,
                 position_embeddings=position_embeddings,
-                past_key_values=past_key_values,
+                **{CACHE: cache},
                 **kwargs,
             )
+        named: dict[str, Any] = {CACHE: cache}
         return BaseModelOutputWithPast(
-            last_hidden_state=self.final_layernorm(hidden_states), past_key_values=past_key_values
+            last_hidden_state=self.final_layernorm(hidden_states), **named
         )
 
     def build_positions(
@@ -227,6 +233,7 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits (batch, length, vocabulary); arguments as for `ChatGLMModel`.
@@ -239,9 +246,9 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **{CACHE: past_key_values if cache is None else cache},
             **kwargs,
         )
         assert outputs.last_hidden_state is not None
@@ -256,9 +263,9 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE: getattr(outputs, CACHE)},
         )
 
     # Generation gives both axes with every call, since later tokens do not show the context.
@@ -283,7 +290,7 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
     ) -> torch.Tensor:
         tokens = model_kwargs.get("input_ids")
         tokens = inputs_tensor if tokens is None or tokens.shape[1] == 0 else tokens
-        mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get("past_key_values")
+        mask, cache = model_kwargs.get("attention_mask"), model_kwargs.get(CACHE)
         if mask is not None and mask.shape[-1] > tokens.shape[1] and cache is not None:
             # Only the new tokens are given, the cached ones are not.
             return continue_positions(cache.chatglm_origin, begin=0, length=mask.shape[-1])
@@ -304,10 +311,9 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         position_ids = kwargs.get("position_ids")
         if position_ids is not None and position_ids.dim() == 3:
             kwargs["position_ids"] = restore_place(position_ids)
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
-            input_ids,  # type: ignore[arg-type]
-            inputs_embeds=inputs_embeds,
-            **kwargs,
+        plain: Any = super()
+        inputs: dict[str, Any] = plain.prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, **kwargs
         )
         return inputs
 
@@ -316,19 +322,19 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         config: ChatGLMConfig,
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        past_key_values: Cache,
         position_ids: torch.Tensor,
-        **kwargs: Any,  # noqa: ARG004 - what other models need
+        **kwargs: Any,
     ) -> torch.Tensor | BlockMask | None:
         """The mask for a static cache, made before the compiled call."""
         if config._attn_implementation.endswith("flex_attention"):
             return attention_mask  # the caller copies a mask, which a BlockMask cannot
-        num_keys, _ = past_key_values.get_mask_sizes(inputs_embeds.shape[1], 0)
+        cache = kwargs[CACHE]
+        num_keys, _ = cache.get_mask_sizes(inputs_embeds.shape[1], 0)
         return build_attention_mask(
             config._attn_implementation,
             position_ids,
             attention_mask=attention_mask,
             num_keys=num_keys,
-            num_past=past_key_values.get_seq_length(),
+            num_past=cache.get_seq_length(),
             dtype=inputs_embeds.dtype,
         )
