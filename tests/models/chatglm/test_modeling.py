@@ -127,7 +127,8 @@ def test_packed_rows_are_their_sequences(attn_implementation):
     ids, _ = pad(packed, side="right")
     # A collator's padding is a sequence of its own.
     position_ids = torch.tensor([row + list(range(longest - len(row))) for row in restarting])
-    with torch.no_grad():
+    # Compiled for some processors, torch 2.13's flex attention is wrong on rows this short.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         found = model(ids, position_ids=position_ids, use_cache=False).logits
         for row, samples in enumerate(rows):
             begin = 0
