@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
 from glm_experiments import composition
-from glm_experiments.config import Config, ModelParallelConfig, SingleConfig, parse
+from glm_experiments.config import Config, parse
 from glm_experiments.results import RESULTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from glm_experiments.assembly import Assembly
+
 SAVED_CONFIG = Path(".hydra", "config.yaml")
 ADAPTER = "adapter"
-TOKENIZER = "tokenizer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedRun:
-    """A run, ready to answer."""
+    """A run, ready to answer. parts: what its model is made of."""
 
     folder: Path
     adapter: Path
-    config: Config
-    tokenizer: Any
+    parts: Assembly
     model: PreTrainedModel
 
 
@@ -155,21 +155,12 @@ def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:
         ValueError: for a run or checkpoint that can't be used.
         RuntimeError: for a device that is not there.
     """
-    from glm_experiments.experiment import place, plan_split
-    from glm_experiments.models.preparation import prepare_model, prepare_tokenizer
-    from glm_experiments.parallelism.model_parallel import split_model
+    from glm_experiments.assembly import assemble
+    from glm_experiments.parallelism.choosing import choose_for_answers
     from glm_experiments.tuners import load_adapter
 
     adapter = find_adapter(run_dir, checkpoint)
-    if not isinstance(config.parallelism, SingleConfig | ModelParallelConfig):
-        config = replace(config, parallelism=SingleConfig(name="single", device=None))
-    placement = place(config, None)
-    tokenizer = prepare_tokenizer(config.model, texts=(), folder=run_dir / TOKENIZER)
-    is_split = isinstance(config.parallelism, ModelParallelConfig)
-    device_map = {"": placement.device}
-    if is_split:
-        device_map, _ = plan_split(config, tokenizer, placement)
-    model = prepare_model(config.model, tokenizer, device_map=device_map, seed=config.seed)
-    if is_split:
-        model = split_model(model, device_map)
-    return LoadedRun(run_dir, adapter, config, tokenizer, load_adapter(model, adapter))
+    strategy = choose_for_answers(config.parallelism)
+    parts = assemble(config, strategy, texts=(), folder=run_dir)
+    model = load_adapter(parts.load_base(parts.plan_devices()), adapter)
+    return LoadedRun(folder=run_dir, adapter=adapter, parts=parts, model=model)

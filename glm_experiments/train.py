@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from glm_experiments import composition, config
 from glm_experiments.help import render_help
-from glm_experiments.parallelism import worker
-from glm_experiments.parallelism.placement import World, read_world
+from glm_experiments.processes import worker
+from glm_experiments.processes.world import World, read_world
 from glm_experiments.results import Refused, RunFailed, record_run
 
 log = logging.getLogger(__name__)
@@ -84,12 +84,12 @@ def follow(world: World) -> None:
     """Take part in what the first process composes; torchrun started several."""
     worker.hush()
     from glm_experiments import experiment
-    from glm_experiments.parallelism import processes
+    from glm_experiments.processes import meeting
 
     try:
         experiment.follow()
     except (ValueError, RuntimeError, OSError) as error:
-        if processes.are_dismissed():  # the first process has said what went wrong
+        if meeting.are_dismissed():  # the first process has said what went wrong
             sys.exit(MISTAKE)
         sys.stderr.write(f"glm-train: process {world.rank}: {error}\n")
         sys.exit(MISTAKE)
@@ -97,14 +97,14 @@ def follow(world: World) -> None:
 
 def dismiss_followers() -> None:
     """Tell the processes that torchrun started beside this one that there is no more to do."""
-    from glm_experiments.parallelism import processes
+    from glm_experiments.processes import meeting
 
-    processes.dismiss()
+    meeting.dismiss()
 
 
 def main() -> None:
     """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
-    world = read_world(dict(os.environ))
+    world = read_world(os.environ)
     if world is not None and world.rank > 0:
         follow(world)
         return

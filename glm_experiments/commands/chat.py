@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from glm_experiments import runs
-from glm_experiments.commands.arguments import build_parser, run_command
+from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config
 from glm_experiments.data.conversations import Message
 
@@ -121,10 +121,10 @@ def answer_last(run: runs.LoadedRun, conversation: Conversation, *, temperature:
     from glm_experiments.data.prompts import decode_answer, encode_prompt, stop_token_ids
     from glm_experiments.evaluation.generation import lengths_that_grow, own_settings
 
-    config, form = run.config, run.config.data.prompt_format
+    config, form = run.parts.config, run.parts.config.data.prompt_format
     messages, ids, num_dropped = drop_oldest_turns(
         conversation.messages,
-        encode=lambda each: encode_prompt(run.tokenizer, each, prompt_format=form),
+        encode=lambda each: encode_prompt(run.parts.tokenizer, each, prompt_format=form),
         longest=config.data.context_length,
     )
     if num_dropped:
@@ -132,14 +132,14 @@ def answer_last(run: runs.LoadedRun, conversation: Conversation, *, temperature:
         print(f"[data.context_length={config.data.context_length}: the oldest turns are forgotten]")
     prompt = torch.tensor([ids], device=run.model.device)
     shown = PrintedAnswer(
-        lambda given: decode_answer(run.tokenizer, given, prompt_format=form), write_now
+        lambda given: decode_answer(run.parts.tokenizer, given, prompt_format=form), write_now
     )
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=temperature > 0,
         temperature=temperature or None,
         max_new_tokens=config.evaluation.max_new_tokens,
-        eos_token_id=stop_token_ids(run.tokenizer, prompt_format=form),
-        pad_token_id=run.tokenizer.pad_token_id,
+        eos_token_id=stop_token_ids(run.parts.tokenizer, prompt_format=form),
+        pad_token_id=run.parts.tokenizer.pad_token_id,
     )
     try:
         with own_settings(run.model, settings) as model, lengths_that_grow():

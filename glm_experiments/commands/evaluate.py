@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm_experiments import runs
-from glm_experiments.commands.arguments import build_parser, run_command
+from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config, FilesConfig
 from glm_experiments.results import Run, record_run
 
@@ -54,16 +54,16 @@ def measure(arguments: argparse.Namespace, config: Config, *, folder: Path, reco
     from glm_experiments.data.encoding import encode_splits
     from glm_experiments.evaluation.metrics import DEFINITIONS
     from glm_experiments.evaluation.report import render_comparison, write_predictions
-    from glm_experiments.experiment import CACHE, PREDICTIONS, evaluate_sets
+    from glm_experiments.experiment import CACHE, PREDICTIONS
 
     splits = read_splits(config, arguments.overrides, rejected_file=folder / "rejected.jsonl")
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
     encoded = encode_splits(
-        splits, run.tokenizer, config=config.data, cache_dir=arguments.run_dir.parent / CACHE
+        splits, run.parts.tokenizer, config=config.data, cache_dir=arguments.run_dir.parent / CACHE
     )
     record.outcome["data"] = encoded.counts
-    after = evaluate_sets(run.model, run.tokenizer, encoded, config, title=arguments.checkpoint)
+    after = run.parts.evaluate(run.model, encoded, title=arguments.checkpoint)
     write_predictions(folder / PREDICTIONS, encoded.validation, {}, after)
     record.outcome |= {
         "metrics": {"after": {name: each.metrics for name, each in after.items()}},

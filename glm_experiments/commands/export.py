@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from glm_experiments import runs
-from glm_experiments.commands.arguments import build_parser, run_command
+from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config, PTuningV2Config
 from glm_experiments.results import write_json
 
@@ -39,16 +39,16 @@ def write_export(run: runs.LoadedRun, folder: Path) -> str:
     """Write the exported folder; returns what it holds, in words."""
     from glm_experiments.tuners import fold_projection, merge_adapter, save_adapter
 
-    config = run.config
+    config = run.parts.config
     if isinstance(config.tuner, PTuningV2Config):
         # A prefix has no place in the base's weights: it stays an adapter, in its smallest form.
         model = fold_projection(run.model) if config.tuner.prefix_projection else run.model
         save_adapter(model, folder, prompt_format=config.data.prompt_format, base=config.model.path)
-        run.tokenizer.save_pretrained(folder)
+        run.parts.tokenizer.save_pretrained(folder)
         return f"adapter for {config.model.path} (glm_experiments.tuners.load_adapter)"
     model = merge_adapter(run.model)
     model.save_pretrained(folder)
-    run.tokenizer.save_pretrained(folder)
+    run.parts.tokenizer.save_pretrained(folder)
     write_json(
         folder / "prompt_format.json",
         {"prompt_format": config.data.prompt_format, "base": config.model.path},

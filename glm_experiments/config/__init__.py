@@ -31,7 +31,6 @@ from glm_experiments.config.parallelism import (
     SingleConfig,
     device_problems,
     devices_problems,
-    num_in_flight,
 )
 from glm_experiments.config.registration import SCHEMAS, parse, register_schemas
 from glm_experiments.config.rules import Impossible, check, join_problems, positive, within
@@ -105,7 +104,6 @@ __all__ = [
     "device_problems",
     "devices_problems",
     "join_problems",
-    "num_in_flight",
     "parse",
     "positive",
     "register_schemas",

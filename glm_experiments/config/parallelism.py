@@ -20,6 +20,10 @@ class ParallelismConfig:
         """Devices that work on different samples at once; None: decided by what is visible."""
         return 1
 
+    def num_in_flight(self) -> int:
+        """Micro batches of a device that one optimizer step must hold at least."""
+        return 1
+
 
 @dataclass(kw_only=True, slots=True)
 class SingleConfig(ParallelismConfig):
@@ -78,12 +82,8 @@ class ModelParallelConfig(ParallelismConfig):
         problems = devices_problems(self.devices)
         return problems + positive("parallelism", {"num_micro_batches": self.num_micro_batches})
 
-
-def num_in_flight(parallelism: ParallelismConfig) -> int:
-    """Micro batches that one optimizer step must hold at least."""
-    if isinstance(parallelism, ModelParallelConfig):
-        return parallelism.num_micro_batches
-    return 1
+    def num_in_flight(self) -> int:
+        return self.num_micro_batches
 
 
 def devices_problems(devices: list[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from glm_experiments.config.data import DataConfig, FilesConfig
 from glm_experiments.config.evaluation import EvaluationConfig
 from glm_experiments.config.model import Dtype, ModelConfig, Weights
-from glm_experiments.config.parallelism import ParallelismConfig, num_in_flight
+from glm_experiments.config.parallelism import ParallelismConfig
 from glm_experiments.config.rules import check
 from glm_experiments.config.tracking import TrackingConfig
 from glm_experiments.config.training import TrainingConfig, batch_problems
@@ -59,7 +59,7 @@ class Config:
         replicas = self.parallelism.num_replicas()
         if replicas is None:
             return []  # known, and checked, when the run is placed
-        return batch_problems(self.training, replicas, num_in_flight(self.parallelism))
+        return batch_problems(self.training, replicas, self.parallelism.num_in_flight())
 
     def validation_problems(self) -> list[str]:
         """Whatever measures needs held-out rows."""

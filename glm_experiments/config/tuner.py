@@ -21,6 +21,11 @@ class TunerConfig:
     dtype: TrainableDtype
     """Precision in which the trained parameters and their optimizer state are kept."""
 
+    @property
+    def trains_own_weights(self) -> bool:
+        """Whether parameters of the model itself move, not some beside them."""
+        return False
+
     def problems(self) -> list[str]:
         return []
 
@@ -74,7 +79,15 @@ class FreezeConfig(TunerConfig):
     def problems(self) -> list[str]:
         return positive("tuner", {"num_trainable_layers": self.num_trainable_layers})
 
+    @property
+    def trains_own_weights(self) -> bool:
+        return True
+
 
 @dataclass(kw_only=True, slots=True)
 class FullConfig(TunerConfig):
     """Train every parameter."""
+
+    @property
+    def trains_own_weights(self) -> bool:
+        return True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from glm_experiments.data.packing import IGNORED, Item
+from glm_experiments.data.packing import Item
+from glm_experiments.labels import IGNORED
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from glm_experiments.config import DataConfig, FilesConfig
 from glm_experiments.data.conversations import PlainText
-from glm_experiments.data.packing import IGNORED, Item, pack
+from glm_experiments.data.packing import Item, pack
 from glm_experiments.data.prompts import describe_prompt
 from glm_experiments.data.rejections import Rejection, check_rejections
 from glm_experiments.data.row_parsing import Sample
@@ -29,6 +29,7 @@ from glm_experiments.data.tokenisation import (
     find_last_answer,
     hash_inputs,
 )
+from glm_experiments.labels import IGNORED
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import overload
 
+from glm_experiments.labels import IGNORED
+
 Item = dict[str, list[int]]
-IGNORED = -100
 
 
 def plan_rows(lengths: Sequence[int], *, context_length: int, seed: int) -> list[list[int]]:

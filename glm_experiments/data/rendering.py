@@ -6,7 +6,8 @@ from itertools import groupby
 from typing import Any
 
 from glm_experiments.data.encoding import EncodedSplits
-from glm_experiments.data.packing import IGNORED, Item
+from glm_experiments.data.packing import Item
+from glm_experiments.labels import IGNORED
 
 NUM_SHOWN_AT_AN_END = 20
 """Tokens shown at either end of a long stretch; those between are counted."""

@@ -20,6 +20,7 @@ from glm_experiments.config import EvaluationConfig, PromptFormat
 from glm_experiments.data.prompts import decode_answer, stop_token_ids
 from glm_experiments.evaluation.generation import Progress, evaluation_mode, generate_answers
 from glm_experiments.evaluation.metrics import score_answers
+from glm_experiments.labels import IGNORED
 
 if TYPE_CHECKING:
     from glm_experiments.data.encoding import ValidationSet
@@ -109,7 +110,7 @@ def measure_loss(
     with evaluation_mode(model):
         for start in range(0, len(order), batch_size):
             batch = collate([samples[index] for index in order[start : start + batch_size]])
-            count = int((batch["labels"][:, 1:] != -100).sum())
+            count = int((batch["labels"][:, 1:] != IGNORED).sum())
             if count:
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
                 total += float(model(**batch, num_items_in_batch=1).loss)

@@ -1,1 +1,1 @@
-"""Where a run computes: a pure plan, and what each kind of plan needs at run time."""
+"""How a run uses its devices: a module an option, each with a class that answers for it."""

@@ -11,8 +11,26 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
+
+from glm_experiments.config import DataParallelConfig
+from glm_experiments.parallelism.devices import check_alone, plan_devices
+from glm_experiments.parallelism.strategy import Strategy
+from glm_experiments.processes.world import World
 
 Batch = dict[str, torch.Tensor]
+
+
+class DataParallelStrategy(Strategy):
+    """One process; one micro batch a replica."""
+
+    def __init__(self, config: DataParallelConfig, *, num_gpus: int, world: World | None) -> None:
+        check_alone(world, option=config.name)
+        devices = plan_devices(config.devices, num_gpus=num_gpus, option=config.name)
+        super().__init__(devices, num_micro_batches=len(devices), world=world)
+
+    def wrap(self, model: PreTrainedModel, *, trains_own_weights: bool) -> nn.Module:
+        return DataParallel(model, devices=[torch.device(device) for device in self.devices])
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -22,7 +40,7 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class DataParallel(nn.Module):
-    """Trains `model`, which stays the first replica, on chunks of a batch at once.
+    """Trains `model`, which stays the first replica, on micro batches at once.
 
     Replicas on one device share its frozen weights and run one after the other, so that they draw
     from the device's random numbers in a fixed order; devices work at the same time.
@@ -53,24 +71,26 @@ class DataParallel(nn.Module):
     def forward(
         self,
         *,
-        chunks: Sequence[Batch] | None = None,
+        micro_batches: Sequence[Batch] | None = None,
         num_items_in_batch: torch.Tensor | None = None,
         **batch: Any,
     ) -> dict[str, torch.Tensor]:
-        """The loss of at most one chunk a replica, on the first device.
+        """The loss of at most one micro batch a replica, on the first device.
 
         Args:
-            chunks: batches as the model takes them; None: `batch` is the only one.
-            num_items_in_batch: what each chunk's summed loss is divided by, so that they add up.
+            micro_batches: batches as the model takes them; None: `batch` is the only one.
+            num_items_in_batch: what each micro batch's summed loss is divided by, so that they
+                add up.
         """
-        chunks = [batch] if chunks is None else chunks
-        assert len(chunks) <= len(self.replicas)
-        self.send_trained(len(chunks))
-        self.seed_devices(len(chunks))
+        micro_batches = [batch] if micro_batches is None else micro_batches
+        assert len(micro_batches) <= len(self.replicas)
+        self.send_trained(len(micro_batches))
+        self.seed_devices(len(micro_batches))
         first = self.devices[0]
         calls: dict[torch.device, list[tuple[nn.Module, Batch]]] = {}
-        for replica, device, chunk in zip(self.replicas, self.devices, chunks, strict=False):
-            inputs = {key: send(value, device) for key, value in chunk.items()}
+        places = zip(self.replicas, self.devices, strict=True)
+        for (replica, device), micro_batch in zip(places, micro_batches, strict=False):
+            inputs = {key: send(value, device) for key, value in micro_batch.items()}
             if num_items_in_batch is not None:
                 inputs["num_items_in_batch"] = send(num_items_in_batch, device)
             calls.setdefault(device, []).append((replica, inputs))

@@ -6,7 +6,8 @@ Where which layer goes is `layer_plan`'s; here a model is made to run as it is l
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +15,71 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import PreTrainedModel
 
+from glm_experiments.config import ModelParallelConfig
 from glm_experiments.models.loss import sum_loss
-from glm_experiments.parallelism.layer_plan import Stage
-from glm_experiments.parallelism.layer_sizes import find_layers
+from glm_experiments.parallelism.devices import check_alone, plan_devices
+from glm_experiments.parallelism.layer_plan import (
+    Stage,
+    describe_stages,
+    plan_stages,
+    render_stages,
+)
+from glm_experiments.parallelism.layer_sizes import find_layers, measure_free_memory, measure_sizes
+from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.processes.world import World
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
 FIRST, LAST = "first", "last"
+
+
+class ModelParallelStrategy(Strategy):
+    """One process; the devices are the stages of one model."""
+
+    def __init__(self, config: ModelParallelConfig, *, num_gpus: int, world: World | None) -> None:
+        check_alone(world, option=config.name)
+        devices = plan_devices(config.devices, num_gpus=num_gpus, option=config.name)
+        super().__init__(devices, num_micro_batches=config.num_micro_batches, world=world)
+
+    def plan_devices(
+        self,
+        outline: Callable[[], PreTrainedModel],
+        *,
+        tune: Callable[[PreTrainedModel], PreTrainedModel],
+        micro_batch: MicroBatch,
+    ) -> DevicePlan:
+        """Split the layers so that each stage fits its device.
+
+        Raises:
+            ValueError: for more devices than layers, or attention that can't be split.
+            RuntimeError: where no split fits.
+        """
+        model = outline()
+        parts = name_parts(model)
+        stages = plan_stages(
+            measure_sizes(
+                tune(model),
+                dtype=micro_batch.dtype,
+                num_rows=micro_batch.num_rows,
+                length=micro_batch.length,
+                activation_checkpointing=micro_batch.activation_checkpointing,
+            ),
+            devices=self.devices,
+            free_bytes=measure_free_memory(self.devices),
+            num_micro_batches=self.num_micro_batches,
+        )
+        log.info("%s", render_stages(stages, num_micro_batches=self.num_micro_batches))
+        return DevicePlan(
+            device_map=map_parts(parts, stages),
+            described={"split": describe_stages(stages, num_micro_batches=self.num_micro_batches)},
+        )
+
+    def lay_out(self, model: PreTrainedModel, plan: DevicePlan) -> PreTrainedModel:
+        return split_model(model, plan.device_map)
+
+    def wrap(self, model: PreTrainedModel, *, trains_own_weights: bool) -> nn.Module:
+        return ModelParallel(model)
 
 
 class ModelParallel(nn.Module):
@@ -33,40 +93,39 @@ class ModelParallel(nn.Module):
     def forward(
         self,
         *,
-        chunks: Sequence[Batch] | None = None,
+        micro_batches: Sequence[Batch] | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **batch: Any,
     ) -> dict[str, torch.Tensor]:
-        """The loss of all chunks, on the first device.
+        """The loss of all micro batches, on the first device.
 
         Args:
-            chunks: micro batches with `label_positions`; None: `batch` is the only one.
+            micro_batches: with `label_positions`; None: `batch` is the only one.
             num_items_in_batch: what the summed loss is divided by; None: the number of labels.
         """
-        chunks = [batch] if chunks is None else chunks
-        # A head on the first device would wait there for the last one, and with it the next chunk:
-        # so all layers are queued first, then all heads.
-        hidden = [self.run_layers(chunk) for chunk in chunks]
-        losses = [self.sum_losses(each, chunk) for each, chunk in zip(hidden, chunks, strict=True)]
-        total = torch.stack(losses).sum().to(chunks[0]["input_ids"].device)
+        micro_batches = [batch] if micro_batches is None else micro_batches
+        # A head on the first device would wait there for the last one, and with it the next micro
+        # batch: so all layers are queued first, then all heads.
+        hidden = [self.run_layers(each) for each in micro_batches]
+        losses = [self.sum_losses(*each) for each in zip(hidden, micro_batches, strict=True)]
+        total = torch.stack(losses).sum().to(micro_batches[0]["input_ids"].device)
         if num_items_in_batch is None:
-            num_items_in_batch = sum(len(chunk["label_positions"]) for chunk in chunks)
+            num_items_in_batch = sum(len(each["label_positions"]) for each in micro_batches)
         return {"loss": total / num_items_in_batch}
 
-    def run_layers(self, chunk: Batch) -> torch.Tensor:
+    def run_layers(self, micro_batch: Batch) -> torch.Tensor:
         """Hidden states (batch, length, hidden) on the last device."""
-        inputs = {
-            key: value for key, value in chunk.items() if key not in ("labels", "label_positions")
-        }
+        for_loss = ("labels", "label_positions")
+        inputs = {key: value for key, value in micro_batch.items() if key not in for_loss}
         hidden = self.module.base_model(**inputs, use_cache=False).last_hidden_state
         assert isinstance(hidden, torch.Tensor)
         return hidden
 
-    def sum_losses(self, hidden: torch.Tensor, chunk: Batch) -> torch.Tensor:
-        """The summed loss of a chunk's labelled positions, on the head's device."""
-        positions = chunk["label_positions"]
+    def sum_losses(self, hidden: torch.Tensor, micro_batch: Batch) -> torch.Tensor:
+        """The summed loss of a micro batch's labelled positions, on the head's device."""
+        positions = micro_batch["label_positions"]
         rows = hidden.flatten(0, 1).index_select(0, positions.to(hidden.device))
-        targets = chunk["labels"].flatten().index_select(0, positions + 1)
+        targets = micro_batch["labels"].flatten().index_select(0, positions + 1)
         return sum_loss(self.module.lm_head, rows, targets)
 
 

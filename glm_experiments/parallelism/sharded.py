@@ -7,7 +7,7 @@ no GPU, so `fully_shard` is applied here. Knows models and no tuner.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,6 +17,45 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
+
+from glm_experiments.config import ShardedConfig
+from glm_experiments.parallelism.devices import plan_local_device, plan_processes
+from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.processes.world import World
+
+
+class ShardedStrategy(Strategy):
+    """One process a device, each with its own samples and its part of every weight.
+
+    All processes answer and measure alike: a sharded model computes only where all of them do.
+    """
+
+    def __init__(self, config: ShardedConfig, *, num_gpus: int, world: World | None) -> None:
+        super().__init__(
+            [plan_local_device(world, num_gpus=num_gpus)],
+            num_processes=plan_processes(config, num_gpus=num_gpus, world=world),
+            world=world,
+        )
+
+    def plan_devices(
+        self,
+        outline: Callable[[], PreTrainedModel],
+        *,
+        tune: Callable[[PreTrainedModel], PreTrainedModel],
+        micro_batch: MicroBatch,
+    ) -> DevicePlan:
+        super().plan_devices(outline, tune=tune, micro_batch=micro_batch)
+        return DevicePlan(device_map={"": source_device()})
+
+    def measurable(self, model: PreTrainedModel) -> PreTrainedModel:
+        # Tuners change whole weights, so what is sharded here is another model.
+        return shard(copy_structure(model), device=self.device)
+
+    def wrap(self, model: PreTrainedModel, *, trains_own_weights: bool) -> nn.Module:
+        # The gradients of the model's own weights are as large as what was sharded.
+        return ShardedPasses(
+            shard(model, device=self.device), reduces_every_pass=trains_own_weights
+        )
 
 
 def source_device() -> str:

@@ -97,6 +97,11 @@ def open_tracked_run(config: TrackingConfig, description: RunDescription) -> Tra
     return TrackedRun(tracker, errors=errors)
 
 
+def untracked() -> TrackedRun:
+    """A run that nobody is told of."""
+    return TrackedRun(None, errors=())
+
+
 def check_tracker(config: TrackingConfig) -> None:
     """Find out before the work begins what would keep the tracker from starting.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,18 @@ from glm_experiments.config import TrainingConfig, batch_problems
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# transformers renames the first to the second; both are the same switch.
-CHECKPOINTING_NAMES = ("gradient_checkpointing", "activation_checkpointing")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchPlan:
     """How `training.batch_size` rows become one optimizer step.
 
     rows_per_pass: rows that one process feeds into one forward call.
-    num_chunks: parts that such a call splits its rows into (replicas, or micro batches in flight).
+    num_micro_batches: that such a call's rows make: one a replica, or those in flight.
     num_accumulated: forward calls of one process per optimizer step.
     """
 
     rows_per_pass: int
-    num_chunks: int
+    num_micro_batches: int
     num_accumulated: int
 
 
@@ -46,18 +43,29 @@ class Precision:
     scales_loss: bool
 
 
-def plan_batch(config: TrainingConfig, *, num_processes: int, num_chunks: int) -> BatchPlan:
-    """Split `training.batch_size` over processes, chunks and accumulated passes.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPlan:
+    """How one process trains: its section, and what follows for its device."""
+
+    config: TrainingConfig
+    seed: int
+    device: torch.device
+    batch: BatchPlan
+    precision: Precision
+
+
+def plan_batch(config: TrainingConfig, *, num_processes: int, num_micro_batches: int) -> BatchPlan:
+    """Split `training.batch_size` over processes, micro batches and accumulated passes.
 
     Raises:
         ValueError: where it does not divide.
     """
-    if problems := batch_problems(config, num_processes * num_chunks, 1):
+    if problems := batch_problems(config, num_processes * num_micro_batches, 1):
         raise ValueError(problems[0])
-    rows_per_pass = config.micro_batch_size * num_chunks
+    rows_per_pass = config.micro_batch_size * num_micro_batches
     return BatchPlan(
         rows_per_pass=rows_per_pass,
-        num_chunks=num_chunks,
+        num_micro_batches=num_micro_batches,
         num_accumulated=config.batch_size // (rows_per_pass * num_processes),
     )
 
@@ -83,29 +91,21 @@ def plan_precision(
     )
 
 
-def build_arguments(
-    config: TrainingConfig,
-    *,
-    output_dir: Path,
-    seed: int,
-    device: torch.device,
-    batch: BatchPlan,
-    precision: Precision,
-) -> TrainingArguments:
+def build_arguments(plan: TrainingPlan, *, output_dir: Path) -> TrainingArguments:
     """The library's arguments of one process.
 
     Raises:
         ValueError: for a `training.extra` that the library does not accept.
     """
-    known = {field.name for field in fields(TrainingArguments)}
+    config, device = plan.config, plan.device
     # Evaluation, best checkpoint and rotation are the Trainer subclass's own.
     never = 2**62
     arguments: dict[str, Any] = {
         "output_dir": str(output_dir),
-        "seed": seed,
-        "data_seed": seed,
-        "per_device_train_batch_size": batch.rows_per_pass,
-        "gradient_accumulation_steps": batch.num_accumulated,
+        "seed": plan.seed,
+        "data_seed": plan.seed,
+        "per_device_train_batch_size": plan.batch.rows_per_pass,
+        "gradient_accumulation_steps": plan.batch.num_accumulated,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.lr_scheduler_type,
         # A value below one is a share of all steps.
@@ -114,9 +114,6 @@ def build_arguments(
         "max_grad_norm": config.max_grad_norm,
         "max_steps": config.max_steps if config.max_steps is not None else -1,
         "num_train_epochs": config.num_train_epochs or 1,
-        next(name for name in reversed(CHECKPOINTING_NAMES) if name in known): (
-            config.activation_checkpointing
-        ),
         "logging_steps": config.logging_steps,
         "logging_first_step": True,
         "eval_strategy": "steps" if config.eval_steps else "no",
@@ -125,7 +122,7 @@ def build_arguments(
         "save_steps": config.save_steps or never,
         "metric_for_best_model": "loss" if config.eval_steps else None,
         "greater_is_better": False if config.eval_steps else None,
-        "fp16": precision.scales_loss,
+        "fp16": plan.precision.scales_loss,
         "use_cpu": device.type == "cpu",
         "report_to": "none",
         "disable_tqdm": True,

@@ -11,6 +11,8 @@ import logging
 import re
 import shutil
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,36 @@ log = logging.getLogger(__name__)
 MARKER = "complete.json"
 ADAPTER = "adapter"
 """The folder of a checkpoint that holds what was trained."""
+# What may differ between a run and its continuation: how often it speaks and saves.
+CADENCE = ("logging_steps", "eval_steps", "save_steps", "save_total_limit", "resume")
 
 
-def write_marker(checkpoint: Path, *, settings: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Where a training begins. checkpoint: that it continues, None: anew.
+
+    settings: what a checkpoint must agree with to be continued, flat.
+    """
+
+    checkpoint: Path | None
+    settings: Mapping[str, Any]
+
+
+def comparable_settings(config: Mapping[str, Any], *, data: str) -> dict[str, Any]:
+    """What a checkpoint must agree with to be continued, flat, by the keys that a user types.
+
+    config: of the run, nested. data: fingerprint of all rows.
+    """
+    flat = {
+        f"{section}.{key}": value
+        for section in ("model", "tuner", "training")
+        for key, value in config[section].items()
+        if key not in CADENCE
+    }
+    return {**flat, "seed": config["seed"], "data": data}
+
+
+def write_marker(checkpoint: Path, *, settings: Mapping[str, Any]) -> None:
     """Declare a checkpoint complete."""
     files = {
         str(path.relative_to(checkpoint)): [path.stat().st_size, checksum(path)]
@@ -80,7 +109,18 @@ def find_last_complete(run_dir: Path) -> Path | None:
     return None
 
 
-def find_resume(resume: str, *, run_dir: Path, settings: dict[str, Any]) -> Path | None:
+def find_start(resume: str, run_dir: Path, *, settings: Mapping[str, Any]) -> Start:
+    """Where `training.resume` lets a training of these settings begin.
+
+    Raises:
+        ValueError: for a folder that is no whole checkpoint, or one made with other settings.
+    """
+    return Start(
+        checkpoint=find_resume(resume, run_dir=run_dir, settings=settings), settings=settings
+    )
+
+
+def find_resume(resume: str, *, run_dir: Path, settings: Mapping[str, Any]) -> Path | None:
     """The checkpoint that `training.resume` means; None: start anew.
 
     Raises:
@@ -104,7 +144,7 @@ def find_resume(resume: str, *, run_dir: Path, settings: dict[str, Any]) -> Path
     return checkpoint
 
 
-def check_settings(checkpoint: Path, settings: dict[str, Any]) -> None:
+def check_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None:
     """Refuse to continue a checkpoint under settings that would make it another run."""
     marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
     saved = marker["settings"]

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback, TrainerState
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as library_logging
 
-from glm_experiments.config import TrainingConfig
 from glm_experiments.results import Diverged, Interrupted
 from glm_experiments.training import checkpoints
-from glm_experiments.training.arguments import BatchPlan, Precision, build_arguments
+from glm_experiments.training.arguments import TrainingPlan, build_arguments
+from glm_experiments.training.checkpoints import Start
 from glm_experiments.training.progress import Logger, Progress
-from glm_experiments.training.rows import Batch, ChunkCollator, Row, WholeSteps
 from glm_experiments.training.state import Adapter, State, restore_state, trainable_state
+from glm_experiments.training.steps import MicroBatchCollator, PaddingCollator, Row, WholeSteps
 from glm_experiments.training.stopping import StopRequest
 from glm_experiments.training.trainer import GLMTrainer, MeasureLoss
 
@@ -45,26 +44,36 @@ class TrainingResult:
     state: State
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trainable:
+    """A model ready to train.
+
+    module: what is called in the place of `model`; that itself where nothing is around it.
+    adapter: how what trains is kept.
+    """
+
+    model: PreTrainedModel
+    module: nn.Module
+    adapter: Adapter
+
+
 def train(
-    model: nn.Module,
+    trainable: Trainable,
     *,
     rows: Sequence[Row],
-    collate: Callable[[list[Row]], Batch],
-    filler_id: int,
-    config: TrainingConfig,
-    seed: int,
+    collate: PaddingCollator,
+    plan: TrainingPlan,
+    start: Start,
     output_dir: Path,
-    device: torch.device,
-    batch: BatchPlan,
-    precision: Precision,
-    adapter: Adapter,
     measure_loss: MeasureLoss,
     log_values: Logger,
-    settings: dict[str, Any],
-    resume: Path | None,
-    wrap: Callable[[nn.Module], nn.Module] | None,
 ) -> TrainingResult:
-    """Train the parameters of `model` that require a gradient, from the checkpoint `resume` on.
+    """Train the parameters that require a gradient.
+
+    Args:
+        rows: samples, or packed rows of several.
+        measure_loss: the validation loss of the model.
+        log_values: receives a step and its values, in the process that speaks.
 
     Raises:
         ValueError: for settings that the library refuses, or a checkpoint of another tuner.
@@ -72,27 +81,22 @@ def train(
         Interrupted: after a signal, once a checkpoint is written.
     """
     library_logging.set_verbosity_warning()  # type: ignore[no-untyped-call]
-    arguments = build_arguments(
-        config,
-        output_dir=output_dir,
-        seed=seed,
-        device=device,
-        batch=batch,
-        precision=precision,
-    )
+    model, adapter, config = trainable.model, trainable.adapter, plan.config
+    resume = start.checkpoint
+    arguments = build_arguments(plan, output_dir=output_dir)
     trainer = GLMTrainer(
         model=model,
         args=arguments,
-        rows=WholeSteps(rows, batch_size=config.batch_size, filler_id=filler_id),
-        collate=ChunkCollator(collate, num_chunks=batch.num_chunks),
-        precision=precision,
+        rows=WholeSteps(rows, batch_size=config.batch_size, filler_id=collate.pad_token_id),
+        collate=MicroBatchCollator(collate, num_micro_batches=plan.batch.num_micro_batches),
+        precision=plan.precision,
         adapter=adapter,
         measure_loss=measure_loss,
-        settings=settings,
+        settings=start.settings,
         num_checkpoints_kept=config.save_total_limit,
-        wrap=wrap,
+        module=trainable.module,
     )
-    torch.manual_seed(seed + arguments.process_index)  # processes drop out each their own
+    torch.manual_seed(plan.seed + arguments.process_index)  # processes drop out each their own
     progress = Progress(
         count_tokens=lambda: trainer.num_tokens,
         log_values=log_values,

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from glm_experiments.parallelism.processes import largest
+from glm_experiments.processes.meeting import largest
 from glm_experiments.results import Interrupted
 
 log = logging.getLogger(__name__)

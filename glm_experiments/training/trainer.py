@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,23 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from glm_experiments.parallelism.processes import add_up, from_main
+from glm_experiments.processes.meeting import add_up, from_main
 from glm_experiments.results import Diverged
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import Precision
-from glm_experiments.training.rows import Batch, ChunkCollator, EpochOrder, WholeSteps, count_labels
 from glm_experiments.training.state import (
     Adapter,
     restore_optimizer_state,
     restore_state,
     trainable_state,
     whole_optimizer_state,
+)
+from glm_experiments.training.steps import (
+    Batch,
+    EpochOrder,
+    MicroBatchCollator,
+    WholeSteps,
+    count_labels,
 )
 
 MeasureLoss = Callable[[nn.Module], float]
@@ -36,8 +42,7 @@ MeasureLoss = Callable[[nn.Module], float]
 class GLMTrainer(Trainer):
     """Trains what requires a gradient; everything else about the model is the caller's.
 
-    wrap: makes the module that trains out of the model (replicas, micro batches in flight, ...);
-        None: the library's own choice, which is DistributedDataParallel in several processes.
+    module: what is called in the model's place (replicas, micro batches in flight, ...), or itself.
     measure_loss: the validation loss of the model.
     settings: what a checkpoint must agree with to be continued.
     """
@@ -52,20 +57,20 @@ class GLMTrainer(Trainer):
         model: nn.Module,
         args: TrainingArguments,
         rows: WholeSteps,
-        collate: ChunkCollator,
+        collate: MicroBatchCollator,
         precision: Precision,
         adapter: Adapter,
         measure_loss: MeasureLoss,
-        settings: dict[str, Any],
+        settings: Mapping[str, Any],
         num_checkpoints_kept: int | None,
-        wrap: Callable[[nn.Module], nn.Module] | None,
+        module: nn.Module,
     ) -> None:
         self.precision = precision
         self.adapter = adapter
         self.measure_loss = measure_loss
         self.settings = settings
         self.num_checkpoints_kept = num_checkpoints_kept
-        self.wrap = wrap
+        self.module = module
         self.order = EpochOrder(rows, seed=args.seed)
         self.num_tokens = 0  # real ones, of the whole training: a resume goes on counting
         self.last_pass_loss: torch.Tensor | None = None
@@ -122,8 +127,8 @@ class GLMTrainer(Trainer):
     def _wrap_model(
         self, model: nn.Module, training: bool = True, dataloader: Any = None
     ) -> nn.Module:
-        if self.wrap is not None and training and model is self.model:
-            return self.wrap(model)
+        if training and model is self.model and self.module is not model:
+            return self.module
         return super()._wrap_model(model, training=training, dataloader=dataloader)
 
     def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:

@@ -3,7 +3,8 @@
 import torch
 
 from glm_experiments.data.collation import Collator
-from glm_experiments.data.packing import IGNORED, Item
+from glm_experiments.data.packing import Item
+from glm_experiments.labels import IGNORED
 
 
 def test_padded_to_the_longest() -> None:

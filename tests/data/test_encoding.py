@@ -12,10 +12,11 @@ import pytest
 from glm_experiments.data import tokenisation
 from glm_experiments.data.conversations import Conversation, Message, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
-from glm_experiments.data.packing import IGNORED, PackedSamples
+from glm_experiments.data.packing import PackedSamples
 from glm_experiments.data.prompts import encode_answer, encode_prompt
 from glm_experiments.data.rejections import ReadReport
 from glm_experiments.data.splits import Splits, fingerprint_samples, load_splits
+from glm_experiments.labels import IGNORED
 from tests.data.configs import data_config, files_config
 from tests.shared_data import SHARED, needs_shared
 from tests.tiny_tokenizers import tiny_tokenizer

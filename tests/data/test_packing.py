@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from glm_experiments.data.packing import IGNORED, Item, pack, plan_rows
+from glm_experiments.data.packing import Item, pack, plan_rows
+from glm_experiments.labels import IGNORED
 
 
 def draw_lengths(num: int, *, longest: int) -> list[int]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from glm_experiments.data.conversations import Message
-from glm_experiments.data.packing import IGNORED, Item
+from glm_experiments.data.packing import Item
 from glm_experiments.data.prompts import encode_answer, encode_prompt
 from glm_experiments.data.rendering import measure_width, render_item, render_samples
+from glm_experiments.labels import IGNORED
 from tests.data.test_encoding import build_splits, encode, talk
 from tests.tiny_tokenizers import tiny_tokenizer
 

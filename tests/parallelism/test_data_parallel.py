@@ -9,7 +9,7 @@ import torch
 from glm_experiments.data.collation import Collator
 from glm_experiments.parallelism import data_parallel
 from glm_experiments.parallelism.data_parallel import DataParallel
-from glm_experiments.training.rows import ChunkCollator, count_labels
+from glm_experiments.training.steps import MicroBatchCollator, count_labels
 from tests.parallelism.tiny_runs import PAIRS, build_rows, build_tuned, run_training
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def test_trains_as_one_device_does(tuner, kind, tmp_path):
         build_tuned(kind, tuner),
         output_dir=tmp_path / "two",
         rows=rows,
-        num_chunks=2,
+        num_micro_batches=2,
         wrap=wrap_two,
         activation_checkpointing=True,
     )
@@ -50,7 +50,7 @@ def test_four_replicas_and_a_resume(tmp_path):
         build_tuned("glm", "lora"),
         output_dir=tmp_path / "four",
         rows=rows,
-        num_chunks=4,
+        num_micro_batches=4,
         wrap=wrap_four,
         save_steps=3,
     )
@@ -59,7 +59,7 @@ def test_four_replicas_and_a_resume(tmp_path):
         build_tuned("glm", "lora"),
         output_dir=tmp_path / "resumed",
         rows=rows,
-        num_chunks=4,
+        num_micro_batches=4,
         wrap=wrap_four,
         resume=str(tmp_path / "four" / "checkpoint-3"),
     )
@@ -69,16 +69,16 @@ def test_four_replicas_and_a_resume(tmp_path):
 
 
 @pytest.mark.parametrize("num_rows", [1, 3, 5])
-def test_gradients_of_uneven_chunks_add_up(num_rows):
-    """Fewer rows than replicas, and chunks with other numbers of rows and of labels."""
+def test_gradients_of_uneven_micro_batches_add_up(num_rows):
+    """Fewer rows than replicas, and micro_batches with other numbers of rows and of labels."""
     model = build_tuned("chatglm", "p_tuning_v2")
     rows = build_rows("chatglm", num_rows=num_rows)
-    batch = ChunkCollator(Collator(0), num_chunks=1)(rows)
-    chunked = ChunkCollator(Collator(0), num_chunks=4)(rows)
+    batch = MicroBatchCollator(Collator(0), num_micro_batches=1)(rows)
+    split = MicroBatchCollator(Collator(0), num_micro_batches=4)(rows)
     num_labels = count_labels(batch)
-    assert count_labels(chunked) == num_labels
+    assert count_labels(split) == num_labels
     expected = gradients(model, model, batch, num_labels)
-    found = gradients(model, wrap_four(model), chunked, num_labels)
+    found = gradients(model, wrap_four(model), split, num_labels)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
@@ -102,7 +102,7 @@ def test_only_what_trains_and_the_inputs_are_sent(monkeypatch):
     shared = dict(wrapped.replicas[1].named_parameters())
     assert {name: shared[name].data_ptr() for name in frozen} == frozen
     assert set(shared) == set(frozen)
-    batch = ChunkCollator(Collator(0), num_chunks=2)(rows)
+    batch = MicroBatchCollator(Collator(0), num_micro_batches=2)(rows)
     del batch["num_tokens"]
     sent = []
 
@@ -114,7 +114,8 @@ def test_only_what_trains_and_the_inputs_are_sent(monkeypatch):
     num_labels = count_labels(batch)
     wrapped(**batch, num_items_in_batch=num_labels)
     trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
-    inputs = sum(each.nbytes for chunk in batch["chunks"] for each in chunk.values())
+    tensors = [each for inputs in batch["micro_batches"] for each in inputs.values()]
+    inputs = sum(each.nbytes for each in tensors)
     losses_and_counts = 2 * 4 + 2 * num_labels.nbytes
     assert sum(sent) == trained + inputs + losses_and_counts
     assert trained < sum(each.nbytes for each in model.parameters()) / 10
@@ -124,7 +125,7 @@ def test_tied_weights_that_train_stay_tied():
     model = build_tuned("chatglm", "full")
     wrapped = wrap_two(model)
     rows = build_rows("chatglm", num_rows=2)
-    batch = ChunkCollator(Collator(0), num_chunks=2)(rows)
+    batch = MicroBatchCollator(Collator(0), num_micro_batches=2)(rows)
     del batch["num_tokens"]
     wrapped(**batch)["loss"].backward()
     replica = wrapped.replicas[1]
@@ -135,7 +136,7 @@ def test_tied_weights_that_train_stay_tied():
 
 def test_replicas_drop_differently_and_repeatably():
     rows = build_rows("glm", num_rows=1) * 2
-    batch = ChunkCollator(Collator(0), num_chunks=2)(rows)
+    batch = MicroBatchCollator(Collator(0), num_micro_batches=2)(rows)
     del batch["num_tokens"]
     model = build_tuned("glm", "p_tuning_v2", prefix_dropout=0.5)
     wrapped = wrap_two(model).train()
@@ -152,10 +153,10 @@ def test_replicas_drop_differently_and_repeatably():
 def test_errors_in_a_replica_keep_their_type():
     model = build_tuned("glm", "lora")
     wrapped = wrap_two(model)
-    chunks = [{"input_ids": torch.tensor([[1, 2]]), "labels": torch.tensor([[1, 2]])}] * 2
-    broken = {**chunks[0], "label_positions": torch.tensor([99])}
+    micro_batches = [{"input_ids": torch.tensor([[1, 2]]), "labels": torch.tensor([[1, 2]])}] * 2
+    broken = {**micro_batches[0], "label_positions": torch.tensor([99])}
     with pytest.raises(IndexError, match="out of range"):
-        wrapped(chunks=[chunks[0], broken])
+        wrapped(micro_batches=[micro_batches[0], broken])
 
 
 @pytest.mark.gpu
@@ -173,7 +174,7 @@ def test_on_gpu_as_one_device_does(devices, tmp_path):
         output_dir=tmp_path / "two",
         rows=rows,
         device="cuda:0",
-        num_chunks=2,
+        num_micro_batches=2,
         wrap=functools.partial(DataParallel, devices=[torch.device(each) for each in devices]),
         activation_checkpointing=True,
     )
@@ -195,17 +196,17 @@ def test_two_gpus_train_as_one_and_drop_differently(tmp_path):
         output_dir=tmp_path / "two",
         rows=rows,
         device="cuda:0",
-        num_chunks=2,
+        num_micro_batches=2,
         wrap=functools.partial(DataParallel, devices=devices),
     )
     assert_same_training(one, two)
     model = build_tuned("glm", "p_tuning_v2", device="cuda:0", prefix_dropout=0.5)
     wrapped = DataParallel(model, devices=devices).train()
     row = {"input_ids": torch.tensor([[5, 6, 7, 8]], device="cuda:0")}
-    chunk = {**row, "labels": row["input_ids"], "label_positions": torch.tensor([1, 2])}
+    micro_batch = {**row, "labels": row["input_ids"], "label_positions": torch.tensor([1, 2])}
     torch.manual_seed(0)
     seen = []
     for replica in wrapped.replicas:
         replica.register_forward_hook(lambda *call: seen.append(call[-1]["loss"].item()))
-    wrapped(chunks=[chunk, chunk])
+    wrapped(micro_batches=[micro_batch, micro_batch])
     assert len(set(seen)) == 2

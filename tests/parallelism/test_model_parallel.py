@@ -15,7 +15,7 @@ from glm_experiments.parallelism.model_parallel import (
     name_parts,
     split_model,
 )
-from glm_experiments.training.rows import ChunkCollator
+from glm_experiments.training.steps import MicroBatchCollator
 from glm_experiments.tuners import apply_tuner
 from tests.parallelism.tiny_runs import (
     PAIRS,
@@ -61,7 +61,7 @@ def test_trains_as_one_device_does(tuner, kind, num_micro_batches, tmp_path):
         build_split(kind, tuner),
         output_dir=tmp_path / "two",
         rows=rows,
-        num_chunks=num_micro_batches,
+        num_micro_batches=num_micro_batches,
         wrap=ModelParallel,
         activation_checkpointing=num_micro_batches > 1,
     )
@@ -70,7 +70,7 @@ def test_trains_as_one_device_does(tuner, kind, num_micro_batches, tmp_path):
 
 def test_resumes_exactly(tmp_path):
     rows = build_rows("chatglm")
-    run = functools.partial(run_training, rows=rows, num_chunks=2, wrap=ModelParallel)
+    run = functools.partial(run_training, rows=rows, num_micro_batches=2, wrap=ModelParallel)
     model = build_split("chatglm", "p_tuning_v2", prefix_dropout=0.3)
     losses, result = run(model, output_dir=tmp_path / "whole", save_steps=3)
     model = build_split("chatglm", "p_tuning_v2", prefix_dropout=0.3)
@@ -89,7 +89,7 @@ def test_all_layers_run_before_the_first_head():
     for index, layer in enumerate(model.transformer.layers):
         layer.register_forward_hook(lambda *_, index=index: seen.append(index))
     model.lm_head.register_forward_hook(lambda *_: seen.append("head"))
-    batch = ChunkCollator(Collator(0), num_chunks=3)(build_rows("chatglm", num_rows=6))
+    batch = MicroBatchCollator(Collator(0), num_micro_batches=3)(build_rows("chatglm", num_rows=6))
     del batch["num_tokens"]
     loss = ModelParallel(model)(**batch)["loss"]
     assert seen == [0, 1, 2] * 3 + ["head"] * 3
@@ -163,7 +163,7 @@ def test_on_gpu_and_host_as_on_one_device(devices, tuner, kind, tmp_path):
         output_dir=tmp_path / "two",
         rows=rows,
         device="cuda:0",
-        num_chunks=2,
+        num_micro_batches=2,
         wrap=ModelParallel,
         activation_checkpointing=True,
     )

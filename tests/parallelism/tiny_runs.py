@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from glm_experiments.config import TrainingConfig
 from glm_experiments.data.collation import Collator
 from glm_experiments.models.loss import apply_label_only_loss
-from glm_experiments.parallelism.processes import num_processes
-from glm_experiments.training.arguments import Precision, plan_batch
-from glm_experiments.training.checkpoints import find_resume
-from glm_experiments.training.loop import TrainingResult, train
+from glm_experiments.processes.meeting import num_processes
+from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
+from glm_experiments.training.arguments import Precision, TrainingPlan, plan_batch
+from glm_experiments.training.checkpoints import find_start
+from glm_experiments.training.loop import Trainable, TrainingResult, train
 from glm_experiments.tuners import TunerAdapter, apply_tuner
 from tests.tuners import tiny_models
 
@@ -88,7 +89,7 @@ def run_training(
     output_dir: Path,
     rows: list[dict[str, list[int]]],
     device: str = "cpu",
-    num_chunks: int = 1,
+    num_micro_batches: int = 1,
     wrap: Any = None,
     **changes: Any,
 ) -> tuple[list[float], TrainingResult]:
@@ -100,22 +101,25 @@ def run_training(
         if "train/loss" in values:
             losses.append(values["train/loss"])
 
+    adapter = TunerAdapter(model, prompt_format="chatglm", base="tiny")
+    model = apply_activation_checkpointing(model, config)
+    module = model if wrap is None else wrap(model)
     result = train(
-        model,
+        Trainable(model=model, module=module, adapter=adapter),
         rows=rows,
         collate=Collator(0),
-        filler_id=0,
-        config=config,
-        seed=0,
+        plan=TrainingPlan(
+            config=config,
+            seed=0,
+            device=torch.device(device),
+            batch=plan_batch(
+                config, num_processes=num_processes(), num_micro_batches=num_micro_batches
+            ),
+            precision=Precision(autocast=None, scales_loss=False),
+        ),
+        start=find_start(config.resume, output_dir, settings={}),
         output_dir=output_dir,
-        device=torch.device(device),
-        batch=plan_batch(config, num_processes=num_processes(), num_chunks=num_chunks),
-        precision=Precision(autocast=None, scales_loss=False),
-        adapter=TunerAdapter(model, prompt_format="chatglm", base="tiny"),
         measure_loss=lambda _: 0.0,
         log_values=log_values,
-        settings={},
-        resume=find_resume(config.resume, run_dir=output_dir, settings={}),
-        wrap=wrap,
     )
     return losses, result

@@ -11,16 +11,17 @@ from torch.distributed.tensor import DTensor
 
 from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.models import loss
-from glm_experiments.parallelism import processes
 from glm_experiments.parallelism.distributed import replicate
-from glm_experiments.parallelism.placement import World
 from glm_experiments.parallelism.sharded import (
     ShardedPasses,
     copy_structure,
     shard,
     source_device,
 )
-from glm_experiments.parallelism.workers import run_workers
+from glm_experiments.parallelism.together import Answer, answer_together
+from glm_experiments.processes import meeting
+from glm_experiments.processes.workers import run_workers
+from glm_experiments.processes.world import World
 from glm_experiments.results import Run
 from glm_experiments.tuners import apply_tuner
 from tests.parallelism import tiny_runs
@@ -68,7 +69,7 @@ def run_all(
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     world = World(rank=rank, size=num_processes, local_rank=rank)
-    processes.join_world(world, device=device)
+    meeting.join_world(world, device=device)
     run.outcome["trainings"] = [
         run_one(each, folder=folder, parallelism=each.parallelism, device=device)
         for each in trainings
@@ -109,7 +110,7 @@ def run_one(
     )
     answer = generate_answers
     if parallelism == "distributed":
-        answer = processes.answer_together(answer)
+        answer = answer_together(answer)
     answers = answer_rows(model, rows, answer)
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -126,13 +127,13 @@ def run_one(
         "tokens": result.tokens,
         "before": before,
         "answers": answers,
-        "parts": processes.gather(parts),
+        "parts": meeting.gather(parts),
         "num_frozen": num_frozen,
         "num_parameters": sum(1 for _ in model.parameters()),
     }
 
 
-def answer_rows(model: Any, rows: list[dict[str, list[int]]], answer: processes.Answer) -> Any:
+def answer_rows(model: Any, rows: list[dict[str, list[int]]], answer: Answer) -> Any:
     prompts = [row["input_ids"][:-2] for row in rows[:5]]
     return answer(
         model, prompts, batch_size=2, max_new_tokens=4, stop_token_ids=[2], pad_token_id=0

@@ -5,7 +5,7 @@ import torch
 from accelerate.state import PartialState
 
 from glm_experiments import composition, config
-from glm_experiments.training.arguments import Precision, build_arguments, plan_batch
+from glm_experiments.training.arguments import Precision, TrainingPlan, build_arguments, plan_batch
 from glm_experiments.training.extra import check_extra
 
 
@@ -69,14 +69,14 @@ def test_what_the_library_can_use_passes_and_decides_no_device(loader):
 
 def test_what_no_field_owns_can_be_set_otherwise(loader, tmp_path):
     training = compose_training(loader, ["+training.extra.logging_first_step=false"])
-    arguments = build_arguments(
-        training,
-        output_dir=tmp_path,
+    plan = TrainingPlan(
+        config=training,
         seed=0,
         device=torch.device("cpu"),
-        batch=plan_batch(training, num_processes=1, num_chunks=1),
+        batch=plan_batch(training, num_processes=1, num_micro_batches=1),
         precision=Precision(autocast=None, scales_loss=False),
     )
+    arguments = build_arguments(plan, output_dir=tmp_path)
     assert not arguments.logging_first_step
     with pytest.raises(ValueError, match=r"training\.extra\.greater_is_better"):
         compose_training(loader, ["+training.extra.greater_is_better=true"])

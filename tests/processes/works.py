@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from glm_experiments.parallelism.workers import run_workers
+from glm_experiments.processes.workers import run_workers
 from glm_experiments.results import Diverged, Run
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from glm_experiments.parallelism.placement import World
+from glm_experiments.processes.world import World
 
 Value = TypeVar("Value")
 # Loading and encoding differ in length between processes; a dead one is noticed otherwise.
@@ -138,36 +137,3 @@ def _reduce(value: int, operation: Any) -> int:
     reduced = torch.tensor(value, dtype=torch.int64)
     dist.all_reduce(reduced, op=operation)
     return int(reduced)
-
-
-Answer = Callable[..., list[list[int]]]
-MeasureLoss = Callable[..., float]
-
-
-def answer_together(answer: Answer) -> Answer:
-    """`answer(model, prompts, ...)` with the prompts split over the processes."""
-
-    def answer_share(model: Any, prompts: Sequence[list[int]], **settings: Any) -> list[list[int]]:
-        # Every process has long and short ones.
-        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        mine = order[rank() :: num_processes()]
-        answers = answer(model, [prompts[index] for index in mine], **settings)
-        found = dict(itertools.chain(*gather(list(zip(mine, answers, strict=True)))))
-        return [found[index] for index in range(len(prompts))]
-
-    return answer_share
-
-
-def measure_together(measure: MeasureLoss) -> MeasureLoss:
-    """`measure(model, samples=..., ...)`, a mean over labels, with the samples split."""
-
-    def measure_share(model: Any, *, samples: Sequence[Any], **settings: Any) -> float:
-        order = sorted(range(len(samples)), key=lambda index: -len(samples[index]["input_ids"]))
-        mine = [samples[index] for index in order[rank() :: num_processes()]]
-        num_labels = sum(label != -100 for each in mine for label in each["labels"][1:])
-        loss = measure(model, samples=mine, **settings) if num_labels else 0.0
-        shares = gather((loss, num_labels))
-        total = sum(each[1] for each in shares)
-        return sum(loss * count for loss, count in shares) / total if total else math.nan
-
-    return measure_share

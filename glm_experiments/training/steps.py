@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from glm_experiments.labels import IGNORED
+
 Row = dict[str, list[int]]
 Batch = dict[str, Any]
 
-IGNORED = -100
+
+class PaddingCollator(Protocol):
+    """Rows to one padded batch."""
+
+    pad_token_id: int
+
+    def __call__(self, rows: list[Row], /) -> Batch: ...
 
 
 class WholeSteps(Dataset[Row]):
@@ -55,28 +63,29 @@ class EpochOrder(Sampler[int]):
         yield from range(num_real, len(self.dataset))
 
 
-class ChunkCollator:
+class MicroBatchCollator:
     """Rows to the batch of one forward call, with the number of real tokens in it.
 
-    With several chunks the batch is `{"chunks": [batch, ...]}`: each chunk is padded for itself.
+    Several micro batches are `{"micro_batches": [batch, ...]}`: each is padded for itself.
     """
 
-    def __init__(self, collate: Callable[[list[Row]], Batch], *, num_chunks: int) -> None:
+    def __init__(self, collate: PaddingCollator, *, num_micro_batches: int) -> None:
         self.collate = collate
-        self.num_chunks = num_chunks
+        self.num_micro_batches = num_micro_batches
 
     def __call__(self, rows: list[Row]) -> Batch:
         num_tokens = sum(len(row["input_ids"]) for row in rows if len(row["input_ids"]) > 1)
-        if self.num_chunks == 1:
+        if self.num_micro_batches == 1:
             return {**self.collate(rows), "num_tokens": num_tokens}
-        size = -(-len(rows) // self.num_chunks)
-        chunks = [self.collate(rows[start : start + size]) for start in range(0, len(rows), size)]
-        return {"chunks": chunks, "num_tokens": num_tokens}
+        size = -(-len(rows) // self.num_micro_batches)
+        starts = range(0, len(rows), size)
+        micro_batches = [self.collate(rows[start : start + size]) for start in starts]
+        return {"micro_batches": micro_batches, "num_tokens": num_tokens}
 
 
 def count_labels(batch: Batch) -> torch.Tensor:
     """Labelled next tokens in a batch, as a tensor on its device (no sync)."""
-    if "chunks" in batch:
-        counts = [count_labels(chunk) for chunk in batch["chunks"]]
+    if "micro_batches" in batch:
+        counts = [count_labels(micro_batch) for micro_batch in batch["micro_batches"]]
         return torch.stack([count.to(counts[0].device) for count in counts]).sum()
     return batch["labels"][:, 1:].ne(IGNORED).sum()  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from glm_experiments.parallelism.worker import Report, Work, serve
+from glm_experiments.processes.worker import Report, Work, serve
 from glm_experiments.results import Interrupted, Run
 
 # What the others may take to end after one that died without a word; after one that said why, for

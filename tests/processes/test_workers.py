@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from glm_experiments.parallelism.workers import describe_death, run_workers
+from glm_experiments.processes.workers import describe_death, run_workers
 from glm_experiments.results import Diverged, Interrupted, Run, status_of
-from tests.parallelism import works
+from tests.processes import works
 
 LONGEST_END_SECONDS = 12.0
 
@@ -36,7 +36,7 @@ def test_the_first_worker_records_and_speaks(tmp_path, caplog, capfd):
     assert run.outcome == {"rank": 0, "world": ["2", "0"]}
     assert run.environment == {"model": "tiny"}
     assert [each.getMessage() for each in caplog.records] == ["said by 0"]
-    assert caplog.records[0].name == "tests.parallelism.works"
+    assert caplog.records[0].name == "tests.processes.works"
     assert capfd.readouterr().err == "printed by 0\n"
     assert list(tmp_path.iterdir()) == []
     assert "RANK" not in os.environ
@@ -64,7 +64,7 @@ def test_a_mistake_is_told_once_with_its_type_and_what_was_recorded(tmp_path):
 )
 def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch):
     for name in ("DEATH_SECONDS", "ERROR_SECONDS"):
-        monkeypatch.setattr(f"glm_experiments.parallelism.workers.{name}", 0.5)
+        monkeypatch.setattr(f"glm_experiments.processes.workers.{name}", 0.5)
     run, began = Run(), time.monotonic()
     with pytest.raises(kind, match=message) as caught:
         run_workers(
@@ -119,7 +119,7 @@ def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
 
 def test_workers_do_not_outlive_their_parent(tmp_path):
     environment = {**os.environ, "READY_FOLDER": str(tmp_path)}
-    parent = subprocess.Popen([sys.executable, "-m", "tests.parallelism.works"], env=environment)
+    parent = subprocess.Popen([sys.executable, "-m", "tests.processes.works"], env=environment)
     workers = works.wait_for_ready(tmp_path, count=2)
     parent.kill()
     parent.wait()

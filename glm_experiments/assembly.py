@@ -1,0 +1,187 @@
+"""A config -> strategy, tokenizer, model, adapter: what a run, a saved run or a measurement is made
+of, each part when it is asked for. Beside the pipeline the only one that sees the whole config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from glm_experiments.config import Config
+from glm_experiments.data.collation import Collator
+from glm_experiments.data.encoding import EncodedSplits
+from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
+from glm_experiments.evaluation.generation import generate_answers
+from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
+from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.processes import meeting
+from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
+from glm_experiments.training.arguments import TrainingPlan, plan_batch, plan_precision
+from glm_experiments.training.extra import check_extra
+from glm_experiments.training.loop import Trainable
+from glm_experiments.tuners import TunerAdapter, apply_tuner
+
+TOKENIZER = "tokenizer"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assembly:
+    """What one config comes to on the devices of one process."""
+
+    config: Config
+    strategy: Strategy
+    tokenizer: Any
+
+    @property
+    def collate(self) -> Collator:
+        """Rows to padded batches with this tokenizer's padding."""
+        return Collator(self.tokenizer.pad_token_id)
+
+    def outline(self) -> PreTrainedModel:
+        """The untuned model on `meta`: its modules and shapes alone."""
+        return outline_model(self.config.model, self.tokenizer)
+
+    def apply_tuner(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Let exactly the tuner's parameters train, in place.
+
+        Raises:
+            ValueError: for settings that don't fit the model.
+        """
+        return apply_tuner(model, self.config.tuner, seed=self.config.seed)
+
+    def plan_devices(self) -> DevicePlan:
+        """Where the parts of the model load.
+
+        Raises:
+            ValueError: for a model that can't be split so.
+            RuntimeError: for one that the devices can't hold.
+        """
+        config = self.config
+        return self.strategy.plan_devices(
+            self.outline,
+            tune=self.apply_tuner,
+            micro_batch=MicroBatch(
+                num_rows=config.training.micro_batch_size,
+                length=config.data.context_length,
+                dtype=getattr(torch, config.model.dtype),
+                activation_checkpointing=config.training.activation_checkpointing,
+            ),
+        )
+
+    def load_base(self, plan: DevicePlan) -> PreTrainedModel:
+        """The untuned model on its devices.
+
+        Raises:
+            ValueError: for what can't be loaded, or doesn't belong to the tokenizer.
+            RuntimeError: for what the devices can't do or hold.
+        """
+        model = prepare_model(
+            self.config.model,
+            self.tokenizer,
+            device_map=plan.device_map,
+            seed=self.config.seed,
+        )
+        return self.strategy.lay_out(model, plan)
+
+    def tune(self, model: PreTrainedModel) -> Trainable:
+        """Make a base model ready to train, in place.
+
+        What is applied to it stands here, in this order, and nowhere else: the tuner, activation
+        checkpointing, the strategy's wrapper.
+        """
+        config = self.config
+        model = self.apply_tuner(model)
+        adapter = TunerAdapter(
+            model, prompt_format=config.data.prompt_format, base=config.model.path
+        )
+        model = apply_activation_checkpointing(model, config.training)
+        module = self.strategy.wrap(model, trains_own_weights=config.tuner.trains_own_weights)
+        return Trainable(model=model, module=module, adapter=adapter)
+
+    def evaluate_base(
+        self, model: PreTrainedModel, encoded: EncodedSplits
+    ) -> dict[str, Evaluation]:
+        """Every validation set before tuning, where the config asks for it."""
+        if not self.config.evaluation.before:
+            return {}
+        return self.evaluate(self.strategy.measurable(model), encoded, title="before tuning")
+
+    def evaluate_tuned(self, model: nn.Module, encoded: EncodedSplits) -> dict[str, Evaluation]:
+        """Every validation set after tuning, where the config asks for it."""
+        if not self.config.evaluation.after:
+            return {}
+        return self.evaluate(model, encoded, title="after tuning")
+
+    def evaluate(
+        self, model: nn.Module, encoded: EncodedSplits, *, title: str
+    ) -> dict[str, Evaluation]:
+        """Every validation set, answered and measured; title: says when, beside the progress."""
+        return {
+            name: evaluate(
+                model,
+                self.tokenizer,
+                validation,
+                config=self.config.evaluation,
+                prompt_format=self.config.data.prompt_format,
+                collate=self.collate,
+                description=f"{name}, {title}" if meeting.is_main() else None,
+                answer=self.strategy.share_answers(generate_answers),
+                measure=self.strategy.share_measuring(measure_loss),
+            )
+            for name, validation in encoded.validation.items()
+        }
+
+    def measure_validation_loss(self, model: nn.Module, *, encoded: EncodedSplits) -> float:
+        """Mean loss over the labelled tokens of all validation sets together."""
+        measure = self.strategy.share_measuring(measure_loss)
+        return measure(
+            model,
+            samples=[sample for each in encoded.validation.values() for sample in each.samples],
+            collate=self.collate,
+            batch_size=self.config.evaluation.batch_size,
+        )
+
+
+def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder: Path) -> Assembly:
+    """The parts that are needed before any weight is read.
+
+    Args:
+        texts: a tokenizer is built from them where the model has none.
+        folder: the run's, where such a tokenizer is kept.
+
+    Raises:
+        ValueError: for a path without a known tokenizer.
+    """
+    tokenizer = prepare_tokenizer(config.model, texts=texts, folder=folder / TOKENIZER)
+    return Assembly(config=config, strategy=strategy, tokenizer=tokenizer)
+
+
+def plan_run(config: Config, strategy: Strategy) -> TrainingPlan:
+    """How a config trains on these devices, checked before anything is read.
+
+    Raises:
+        ValueError: for a batch that doesn't divide, or a `training.extra` that can't be used.
+        RuntimeError: for a precision that the device can't train in.
+    """
+    check_extra(config.training)
+    return TrainingPlan(
+        config=config.training,
+        seed=config.seed,
+        device=torch.device(strategy.device),
+        batch=plan_batch(
+            config.training,
+            num_processes=strategy.num_processes,
+            num_micro_batches=strategy.num_micro_batches,
+        ),
+        precision=plan_precision(
+            dtype=getattr(torch, config.model.dtype),
+            trained_dtype=getattr(torch, config.tuner.dtype),
+            trains_own_weights=config.tuner.trains_own_weights,
+            device=strategy.device,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The processes of a run: started and ended together, and what they tell each other."""
