@@ -51,9 +51,21 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
 
 
 def type_of(section: str, cfg: DictConfig) -> type:
-    """The schema whose fields are exactly those of a section."""
+    """The schema whose fields are exactly those of a section; of several such, the one that it is
+    named after.
+
+    A name alone does not tell: an option of the user's own may have any.
+
+    Raises:
+        ValueError: where no schema has these fields.
+    """
     keys = set(cfg)
-    for schema in schemas.SCHEMAS[section].values():
-        if {each.name for each in fields(schema)} == keys:
-            return schema
-    raise ValueError(f"the saved {section} ({cfg.get('name')}) is of another version of this tool")
+    fitting = {
+        name: schema
+        for name, schema in schemas.SCHEMAS[section].items()
+        if {each.name for each in fields(schema)} == keys
+    }
+    name = cfg.get("name")
+    if not fitting:
+        raise ValueError(f"the saved {section} ({name}) is of another version of this tool")
+    return fitting[name] if name in fitting else next(iter(fitting.values()))
