@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from glm_experiments import composition
+from glm_experiments.composing.saved import recompose
 from glm_experiments.config import Config, parse
 from glm_experiments.results import RESULTS
+from glm_experiments.spelling import nearest_word
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,7 +57,7 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
         if record.is_file()
         else OmegaConf.load(file)
     )
-    config = parse(composition.recompose(saved, overrides))
+    config = parse(recompose(saved, overrides))
     for override in overrides:
         if override.lstrip("+~").startswith(("tuner=", "tuner.")):
             raise ValueError(
@@ -79,8 +79,8 @@ def nearest_run(folder: Path) -> Path | None:
         )
         return youngest.parents[1]
     beside = {file.parents[1].name: file for file in folder.parent.glob(f"*/{SAVED_CONFIG}")}
-    names = difflib.get_close_matches(folder.name, beside, n=1)
-    return beside[names[0]].parents[1] if names else None
+    name = nearest_word(folder.name, beside)
+    return None if name is None else beside[name].parents[1]
 
 
 def find_adapter(run_dir: Path, checkpoint: str) -> Path:

@@ -19,8 +19,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from glm_experiments import composition, config
-from glm_experiments.help import render_help
+from glm_experiments import config
+from glm_experiments.composing import checking
+from glm_experiments.composing.grammar import quote_text
+from glm_experiments.composing.help import render_help
+from glm_experiments.composing.loader import CONF_DIR
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.results import Refused, RunFailed, record_run
@@ -108,9 +111,7 @@ def main() -> None:
     if world is not None and world.rank > 0:
         follow(world)
         return
-    sys.argv[1:] = [
-        each if each.startswith("-") else composition.quote_text(each) for each in sys.argv[1:]
-    ]
+    sys.argv[1:] = [each if each.startswith("-") else quote_text(each) for each in sys.argv[1:]]
     parser = get_args_parser()
     parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
     arguments = parser.parse_args()
@@ -129,7 +130,7 @@ def main() -> None:
 
         swept_keys: list[str] = []
         try:
-            swept_keys = composition.check_command_line(
+            swept_keys = checking.check_command_line(
                 [] if only_prints else arguments.overrides,
                 config_dir=arguments.config_dir,
                 multirun=arguments.multirun,
@@ -139,7 +140,7 @@ def main() -> None:
                 raise
             # The run itself is refused, which is recorded in its folder.
 
-        @hydra.main(version_base="1.3", config_path=str(composition.CONF_DIR), config_name="train")
+        @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:
             try:
                 return run_job(cfg, swept_keys=swept_keys)
@@ -155,7 +156,7 @@ def main() -> None:
             raise ValueError("\n".join(failures))
     except HydraException as error:
         # Where a config was only to be printed: Hydra's message ends with its first problem.
-        problems = composition.explain_overrides(arguments.overrides, arguments.config_dir)
+        problems = checking.explain_overrides(arguments.overrides, arguments.config_dir)
         sys.stderr.write(f"glm-train: {problems or error}\n")
         sys.exit(MISTAKE)
     except OSError as error:  # a run's own are recorded: this is Hydra making its folder

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from glm_experiments import config, train
-from glm_experiments.composition import build_loader, compose
+from glm_experiments.composing.loader import build_loader, compose
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNERS = tuple(config.SCHEMAS["tuner"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glm_experiments import config, experiment
-from glm_experiments.composition import build_loader, compose
+from glm_experiments.composing.loader import build_loader, compose
 from glm_experiments.results import RunFailed
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "experiment"

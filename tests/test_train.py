@@ -567,9 +567,10 @@ def test_a_tuner_that_does_not_fit_is_refused_before_the_model_loads(
 def test_an_impossible_job_of_a_large_sweep_is_recorded_and_the_others_run(
     typed, tmp_path, monkeypatch
 ):
-    from glm_experiments import composition, train
+    from glm_experiments import train
+    from glm_experiments.composing import checking
 
-    monkeypatch.setattr(composition, "MOST_COMBINATIONS_CHECKED", 1)  # each value, not each pair
+    monkeypatch.setattr(checking, "MOST_COMBINATIONS_CHECKED", 1)  # each value, not each pair
     batches = ("training.batch_size=12,8", "training.micro_batch_size=4,6")
     sweep = f"hydra.sweep.dir={tmp_path}"
     done = typed(train.main, "-m", *TINY, *UNMEASURED, *batches, sweep)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from glm_experiments.config import DataFormat, FilesConfig
+from glm_experiments.spelling import nearest_word
 
 PROMPT_NAMES = ("prompt", "question", "query", "content", "input", "source", "problem")
 RESPONSE_NAMES = ("response", "answer", "completion", "summary", "output", "target", "solution")
@@ -147,8 +147,8 @@ def _choose_columns(columns: Sequence[str], config: FilesConfig, source: str) ->
 
 
 def _name_columns(columns: Sequence[str], wanted: str, *, key: str | None = None) -> str:
-    near = get_close_matches(wanted, columns, n=1, cutoff=0.5)
+    near = nearest_word(wanted, columns, cutoff=0.5)
     listed = f"its columns are {', '.join(columns) or '(none)'}"
-    if not near:
+    if near is None:
         return f"{listed}{f'; type data.{key}=...' if key else ''}"
-    return f"{listed}; the nearest is {near[0]}{f': type data.{key}={near[0]}' if key else ''}"
+    return f"{listed}; the nearest is {near}{f': type data.{key}={near}' if key else ''}"

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from glm_experiments.config import DataFormat
@@ -10,6 +9,7 @@ from glm_experiments.data.conversations import Conversation, Message, PlainText,
 from glm_experiments.data.forms import Form
 from glm_experiments.data.rejections import BadRow
 from glm_experiments.data.rows import NOT_UTF8, Row, describe_bytes, is_utf8, name_type
+from glm_experiments.spelling import nearest_word
 
 Sample = Conversation | PlainText
 
@@ -33,8 +33,8 @@ def read_row(row: Row, form: Form) -> Sample:
     columns = row.columns
     for name in form.required_columns():
         if name not in columns:
-            near = get_close_matches(name, columns, n=1, cutoff=0.6)
-            hint = f" (nearest: {near[0]!r})" if near else ""
+            near = nearest_word(name, columns)
+            hint = "" if near is None else f" (nearest: {near!r})"
             raise BadRow("missing column", f"there is no {name!r}{hint}")
     match form.format:
         case DataFormat.text:
@@ -124,8 +124,8 @@ def _read_message(item: Any, number: int) -> Message:
     name = item[role_key]
     role = ROLES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
-        near = get_close_matches(str(name), ROLES, n=1)
-        hint = f" (nearest: {near[0]!r})" if near else ""
+        near = nearest_word(str(name), ROLES)
+        hint = "" if near is None else f" (nearest: {near!r})"
         raise BadRow("unknown role", f"message {number} is by {name!r}{hint}")
     what = "answer" if role == "assistant" else "message"
     return Message(role, _read_text(item[text_key], what, column=f"message {number}"))

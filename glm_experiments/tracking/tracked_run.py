@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from glm_experiments.config import TensorboardConfig, TrackingConfig, TrackioConfig, WandbConfig
+from glm_experiments.nesting import flatten_values
 from glm_experiments.results import status_of
 from glm_experiments.tracking.description import RunDescription, one_line
 from glm_experiments.tracking.local_trackers import TensorboardTracker, TrackioTracker
@@ -51,7 +52,7 @@ class TrackedRun:
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """What the run came to; nested keys are joined by a slash."""
-        self._tell(lambda tracker: tracker.summarise(flatten(values)))
+        self._tell(lambda tracker: tracker.summarise(flatten_values(values, separator="/")))
 
     def log_adapter(self, folder: Path) -> None:
         """Keep the adapter's files with the run, where the config chose so."""
@@ -131,14 +132,3 @@ def start_tracker(
         case TrackioConfig():
             return TrackioTracker(config, description)
     return None
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{a: {b: 1}}` as `{a/b: 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}/")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -6,7 +6,6 @@ is minutes later.
 
 from __future__ import annotations
 
-import difflib
 import enum
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -15,6 +14,7 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from glm_experiments.config import TrainingConfig
+from glm_experiments.spelling import nearest_word
 
 # What a kind of value is called, and an example of it.
 KINDS: dict[Any, tuple[str, str]] = {
@@ -51,7 +51,7 @@ def check_extra(config: TrainingConfig) -> None:
         if key not in known:
             problems.append(
                 f"training.extra.{key} is no argument of transformers.TrainingArguments; "
-                f"type e.g. +training.extra.{nearest(key, list(known))}=VALUE"
+                f"type e.g. +training.extra.{nearest_word(key, known, cutoff=0)}=VALUE"
             )
         elif problem := value_problem(key, value, hints[key], default=known[key].default):
             problems.append(problem)
@@ -68,7 +68,7 @@ def value_problem(key: str, value: Any, hint: Any, *, default: Any) -> str | Non
             names = [str(each.value) for each in kind]
             if value in names:
                 return None
-            meant = nearest(str(value), names)
+            meant = nearest_word(str(value), names, cutoff=0)
             return f"training.extra.{key} can't be {value}; type +training.extra.{key}={meant}"
     if any(is_a(value, kind) for kind in kinds) or (value is None and type(None) in get_args(hint)):
         return None
@@ -148,8 +148,3 @@ def culprit(config: TrainingConfig) -> str:
             continue
         return f"training.extra.{key}={value}"
     return "training.extra"
-
-
-def nearest(word: str, words: list[str]) -> str:
-    """The likeliest meant word."""
-    return next(iter(difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.0)), word)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from glm_experiments.composition import build_loader, compose
+from glm_experiments.composing.loader import build_loader, compose
 from glm_experiments.config import parse
 from glm_experiments.models.building import build_model
 from glm_experiments.models.loss import apply_label_only_loss

@@ -4,18 +4,19 @@ import pytest
 import torch
 from accelerate.state import PartialState
 
-from glm_experiments import composition, config
+from glm_experiments import config
+from glm_experiments.composing.loader import build_loader, compose
 from glm_experiments.training.arguments import Precision, TrainingPlan, build_arguments, plan_batch
 from glm_experiments.training.extra import check_extra
 
 
 @pytest.fixture(scope="module")
 def loader():
-    return composition.build_loader()
+    return build_loader()
 
 
 def compose_training(loader, overrides):
-    return config.parse(composition.compose(loader, overrides)).training
+    return config.parse(compose(loader, overrides)).training
 
 
 @pytest.mark.parametrize(

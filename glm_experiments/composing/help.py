@@ -12,7 +12,7 @@ from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from glm_experiments.composition import build_loader
+from glm_experiments.composing.loader import build_loader
 
 # What options are made of, and Hydra's own.
 INTERNAL_GROUPS = ("schema", "hydra")

@@ -1,0 +1,1 @@
+"""Overrides -> checked config, composed from `conf/` or from a saved run; imports no torch."""

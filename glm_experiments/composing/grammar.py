@@ -1,0 +1,50 @@
+"""What Hydra's grammar makes of a typed word, and how text is quoted so that it stays as it is.
+Knows no key and no config."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+# Where a path begins: the value itself, one of several, a quoted one.
+HOME = re.compile(r"(?:^|(?<=[\[,'\"]))~(?=/|$)")
+
+
+def quote_text(override: str) -> str:
+    """An override as Hydra's grammar wants it: letters beyond ASCII quoted, `~/` as the home.
+
+    A shell takes `key=~/file` as it is, and Hydra can't read it.
+    """
+    key, equals, value = override.partition("=")
+    value = HOME.sub(lambda _: str(Path.home()), value)
+    override = f"{key}{equals}{value}"
+    if value.isascii() or "'" in value or '"' in value:
+        return override
+    # What structures a list, a dict or a sweep stays outside of the quotes.
+    quoted = re.sub(r"[^][,{}():]*[^\x00-\x7f][^][,{}():]*", r"'\g<0>'", value)
+    return f"{key}{equals}{quoted}"
+
+
+def quote_twice(override: str) -> str:
+    """`key=text` as a shell's word whose text Hydra takes as it is, whatever its characters."""
+    key, _, text = override.partition("=")
+    escaped = re.sub(r"'([^']*)'", r"\1", text).replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
+
+
+def grammar_problem(override: str) -> str | None:
+    """Why Hydra can't read an override at all; None: it can."""
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return describe_unreadable(override)
+    return None
+
+
+def describe_unreadable(override: str) -> str:
+    """An override that Hydra can't read as: what was asked, what to type."""
+    return f"{override} can't be read as key=value; if it is text, type {quote_twice(override)}"

@@ -1,0 +1,67 @@
+"""Whole command lines, of one job and of many, checked before anything is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glm_experiments.composing.checking import check_command_line
+from tests.composing.reports import report
+
+
+def test_what_is_right_passes():
+    assert check_command_line(["experiment=identity", "tuner.r=16", "hydra.run.dir=x"]) == []
+    assert check_command_line(["+training.extra.adam_beta2=0.9", "++tuner.r=2"]) == []
+
+
+def test_a_sweep_gives_its_keys():
+    keys = check_command_line(
+        [
+            "experiment=identity",
+            "tuner=lora,p_tuning_v2",
+            "training.micro_batch_size=2,4",
+            "seed=1",
+        ],
+        multirun=True,
+    )
+    assert keys == ["tuner", "training.micro_batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["tuner.r=4,-8"], "tuner.r must be positive, got -8; type e.g. tuner.r=1"),
+        (["tuner=lora,loar"], "tuner=loar is no option of tuner; type tuner=lora"),
+        (
+            ["training.batch_size=8", "training.micro_batch_size=1,2,3"],
+            "training.batch_size=8 is not a multiple of training.micro_batch_size=3; "
+            "type e.g. training.batch_size=6",
+        ),
+        (["tuner.r=range(0,2)"], "tuner.r must be positive, got 0; type e.g. tuner.r=1"),
+        # More combinations than are composed: each value still is.
+        (
+            ["seed=0,1,2,3,4", "tuner.r=2,4,8,-1"],
+            "tuner.r must be positive, got -1; type e.g. tuner.r=1",
+        ),
+    ],
+)
+def test_a_sweep_with_a_bad_value_is_refused_as_a_whole(overrides, problem):
+    assert report(*overrides, multirun=True) == [problem]
+
+
+def test_nothing_here_imports_torch():
+    code = (
+        "import sys; from glm_experiments import train;"
+        "from glm_experiments.composing import checking, help, saved;"
+        "checking.check_command_line(['experiment=identity']);"
+        "print([each for each in ('torch', 'transformers', 'peft') if each in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+"""A run's saved config, composed anew."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from glm_experiments import config
+from glm_experiments.composing.loader import CONF_DIR, compose
+from glm_experiments.composing.saved import recompose
+
+# Options of the groups whose options have different schemas.
+OPTIONS = [
+    f"{group}={file.stem}"
+    for group in config.SCHEMAS
+    for file in sorted((CONF_DIR / group).glob("*.yaml"))
+]
+
+
+def test_a_saved_config_is_recomposed_with_overrides(loader):
+    saved = compose(loader, ["experiment=identity", "tuner.r=3"])
+    parsed = config.parse(recompose(saved, ["data=general", "data.context_length=99"]))
+    assert isinstance(parsed.data, config.GeneralConfig)
+    assert isinstance(parsed.tuner, config.LoraConfig)
+    assert (parsed.data.context_length, parsed.tuner.r, parsed.name) == (99, 3, "identity")
+
+
+def test_bad_overrides_of_a_saved_config_are_all_reported(loader):
+    saved = compose(loader, ["experiment=identity"])
+    with pytest.raises(ValueError, match="data=genral is no option") as caught:
+        recompose(saved, ["data=genral", "data.author_=x", "seed=a"])
+    problems = str(caught.value).splitlines()
+    assert len(problems) == 3
+    assert problems[1] == "- there is no key data.author_; type data.author"
+    assert problems[2].startswith("- seed=a: ")
+
+
+def as_saved(loader, *overrides):
+    """A config as a run's record keeps it: plain values."""
+    return OmegaConf.create(OmegaConf.to_container(compose(loader, list(overrides)), resolve=True))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_saved_section_is_read_as_what_it_was(option, loader):
+    group = option.partition("=")[0]
+    wanted = OmegaConf.get_type(compose(loader, [option])[group])
+    assert OmegaConf.get_type(recompose(as_saved(loader, option), [])[group]) is wanted
+
+
+def test_options_that_differ_by_name_alone_are_told_apart(loader):
+    assert "parallelism=sharded" in OPTIONS
+    saved = as_saved(loader, "parallelism=sharded", "parallelism.num_devices=2")
+    parsed = config.parse(recompose(saved, []))
+    assert parsed.parallelism == config.ShardedConfig(name="sharded", num_devices=2)
+    saved = as_saved(loader, "tracking=disabled")
+    assert type(config.parse(recompose(saved, [])).tracking) is config.DisabledConfig
+
+
+def test_a_name_of_the_users_own_hides_no_fields(loader):
+    saved = as_saved(loader, "tuner=p_tuning_v2", "tuner.name=lora", "data.name=mine")
+    cfg = recompose(saved, ["tuner.num_virtual_tokens=3"])
+    assert OmegaConf.get_type(cfg.tuner) is config.PTuningV2Config
+    assert OmegaConf.get_type(cfg.data) is config.IdentityConfig
+
+
+def test_a_section_of_another_version_is_named(loader):
+    saved = as_saved(loader)
+    saved.tuner.later = 1
+    with pytest.raises(ValueError, match=r"the saved tuner \(lora\) is of another version"):
+        recompose(saved, [])
