@@ -55,7 +55,9 @@ from glm_experiments.parallelism.sharded import (
     source_device,
 )
 from glm_experiments.parallelism.workers import run_workers
-from glm_experiments.results import MetricsLog, Run, record_run
+from glm_experiments.record.files import ADAPTER, CACHE, METRICS, PREDICTIONS, REJECTED, TOKENIZER
+from glm_experiments.record.metrics_log import MetricsLog
+from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
     RunDescription,
     TrackedRun,
@@ -69,7 +71,7 @@ from glm_experiments.training.arguments import (
     plan_batch,
     plan_precision,
 )
-from glm_experiments.training.checkpoints import ADAPTER, find_resume
+from glm_experiments.training.checkpoints import find_resume
 from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import measure_peak_memory, reset_peak_memory
@@ -77,9 +79,6 @@ from glm_experiments.tuners import TunerAdapter, apply_tuner, count_parameters
 
 log = logging.getLogger(__name__)
 
-CACHE = "cache"
-TOKENIZER = "tokenizer"
-PREDICTIONS = "predictions.jsonl"
 # What may differ between a run and its continuation: how often it speaks and saves.
 CADENCE = ("logging_steps", "eval_steps", "save_steps", "save_total_limit", "resume")
 
@@ -162,7 +161,7 @@ def run_stages(
         device=placement.device,
     )
     with processes.main_first():  # the others find what it has downloaded and encoded
-        splits = load_splits(config.data, rejected_file=folder / "rejected.jsonl")
+        splits = load_splits(config.data, rejected_file=folder / REJECTED)
         tokenizer = prepare_tokenizer(
             config.model, texts=training_texts(splits), folder=folder / TOKENIZER
         )
@@ -255,7 +254,7 @@ def train_model(
     tracked: TrackedRun,
 ) -> TrainingResult:
     """Train, logging to the run's own metrics and to the tracker."""
-    metrics = MetricsLog(folder / "metrics.jsonl") if processes.is_main() else None
+    metrics = MetricsLog(folder / METRICS) if processes.is_main() else None
 
     def log_values(step: int, values: dict[str, float]) -> None:
         if metrics is not None:

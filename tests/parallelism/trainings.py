@@ -21,7 +21,7 @@ from glm_experiments.parallelism.sharded import (
     source_device,
 )
 from glm_experiments.parallelism.workers import run_workers
-from glm_experiments.results import Run
+from glm_experiments.record.run import Run
 from glm_experiments.tuners import apply_tuner
 from tests.parallelism import tiny_runs
 from tests.tuners import tiny_models
