@@ -20,13 +20,12 @@ from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
 from glm_experiments.processes import meeting
+from glm_experiments.record.files import TOKENIZER
 from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
 from glm_experiments.training.arguments import TrainingPlan, plan_batch, plan_precision
 from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import Trainable
 from glm_experiments.tuners import TunerAdapter, apply_tuner
-
-TOKENIZER = "tokenizer"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

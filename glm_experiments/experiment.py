@@ -29,7 +29,9 @@ from glm_experiments.evaluation.report import render_comparison, write_predictio
 from glm_experiments.parallelism.choosing import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
-from glm_experiments.results import MetricsLog, Run, record_run
+from glm_experiments.record.files import ADAPTER, CACHE, METRICS, PREDICTIONS, REJECTED
+from glm_experiments.record.metrics_log import MetricsLog
+from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
     RunDescription,
     TrackedRun,
@@ -38,7 +40,7 @@ from glm_experiments.tracking import (
     open_tracked_run,
     untracked,
 )
-from glm_experiments.training.checkpoints import ADAPTER, comparable_settings, find_start
+from glm_experiments.training.checkpoints import comparable_settings, find_start
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import gather_peak_memory, reset_peak_memory
 from glm_experiments.training.progress import Logger
@@ -46,11 +48,6 @@ from glm_experiments.training.state import Adapter
 from glm_experiments.tuners import count_parameters
 
 log = logging.getLogger(__name__)
-
-CACHE = "cache"
-PREDICTIONS = "predictions.jsonl"
-REJECTED = "rejected.jsonl"
-METRICS = "metrics.jsonl"
 
 
 def run(

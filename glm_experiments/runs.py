@@ -12,16 +12,19 @@ from omegaconf import OmegaConf
 
 from glm_experiments.composing.saved import recompose
 from glm_experiments.config import Config, parse
-from glm_experiments.results import RESULTS
+from glm_experiments.record.files import (
+    ADAPTER,
+    EVALUATIONS,
+    RESULTS,
+    SAVED_CONFIG,
+    numbered_checkpoints,
+)
 from glm_experiments.spelling import nearest_word
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from glm_experiments.assembly import Assembly
-
-SAVED_CONFIG = Path(".hydra", "config.yaml")
-ADAPTER = "adapter"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +94,7 @@ def find_adapter(run_dir: Path, checkpoint: str) -> Path:
     """
     from glm_experiments.training import checkpoints
 
-    numbered = checkpoints.numbered_checkpoints(run_dir)
+    numbered = numbered_checkpoints(run_dir)
     if checkpoint == "last":
         if (run_dir / ADAPTER).is_dir():
             return run_dir / ADAPTER
@@ -101,7 +104,7 @@ def find_adapter(run_dir: Path, checkpoint: str) -> Path:
                 f"{run_dir} has neither an adapter nor a complete checkpoint; "
                 "continue the run with the command that started it"
             )
-        return whole / checkpoints.ADAPTER
+        return whole / ADAPTER
     step = best_step(run_dir) if checkpoint == "best" else checkpoint
     known = ", ".join(map(str, numbered)) or "none"
     if step is None:
@@ -117,14 +120,12 @@ def find_adapter(run_dir: Path, checkpoint: str) -> Path:
     folder = numbered[int(step)]
     if (problem := checkpoints.what_is_broken(folder)) is not None:
         raise ValueError(f"{folder} can't be used: {problem}; type another --checkpoint ({known})")
-    return folder / checkpoints.ADAPTER
+    return folder / ADAPTER
 
 
 def best_step(run_dir: Path) -> int | None:
     """The step of the lowest validation loss, from the youngest checkpoint's own state."""
-    from glm_experiments.training import checkpoints
-
-    for folder in reversed(checkpoints.numbered_checkpoints(run_dir).values()):
+    for folder in reversed(numbered_checkpoints(run_dir).values()):
         file = folder / "trainer_state.json"
         if file.is_file():
             step = json.loads(file.read_text(encoding="utf-8")).get("best_global_step")
@@ -137,7 +138,7 @@ def new_evaluation_folder(run_dir: Path, *, now: datetime) -> Path:
     name = now.strftime("%Y-%m-%d_%H-%M-%S")
     number = 1
     while True:
-        folder = run_dir / "evaluations" / (name if number == 1 else f"{name}_{number}")
+        folder = run_dir / EVALUATIONS / (name if number == 1 else f"{name}_{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:  # of another evaluation that began in this second

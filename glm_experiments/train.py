@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +25,9 @@ from glm_experiments.composing.help import render_help
 from glm_experiments.composing.loader import CONF_DIR
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
-from glm_experiments.results import Refused, RunFailed, record_run
+from glm_experiments.record.errors import Refused, RunFailed
+from glm_experiments.record.run import record_run
+from glm_experiments.record.signals import signal_of
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +167,8 @@ def main() -> None:
         sys.stderr.write(f"glm-train: {error}\n")
         sys.exit(MISTAKE)
     except KeyboardInterrupt as error:
-        signum = error.args[0] if error.args else signal.SIGINT
         sys.stderr.write("glm-train: interrupted\n")
-        sys.exit(128 + int(signum))
+        sys.exit(128 + signal_of(error))
     finally:
         if world is not None and world.size > 1:
             dismiss_followers()

@@ -7,7 +7,7 @@ import pytest
 
 from glm_experiments import config, experiment
 from glm_experiments.composing.loader import build_loader, compose
-from glm_experiments.results import RunFailed
+from glm_experiments.record.errors import RunFailed
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 TINY = {"chatglm_6b": "tiny_chatglm", "chatglm2_6b": "tiny_glm"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from glm_experiments import runs
 from glm_experiments.config import Config
-from glm_experiments.results import RunFailed
+from glm_experiments.record.errors import RunFailed
+from glm_experiments.record.signals import signal_of
 
 
 def build_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -48,6 +48,5 @@ def run_command(
         sys.stderr.write(f"{parser.prog}: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt as error:
-        signum = error.args[0] if error.args else signal.SIGINT
         sys.stderr.write(f"{parser.prog}: interrupted\n")
-        sys.exit(128 + int(signum))
+        sys.exit(128 + signal_of(error))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config, FilesConfig
-from glm_experiments.results import Run, record_run
+from glm_experiments.record.files import CACHE, EVALUATION, PREDICTIONS, REJECTED
+from glm_experiments.record.run import Run, record_run
 
 if TYPE_CHECKING:
     from glm_experiments.data.splits import Splits
 
-EVALUATION = "evaluation.json"
 DESCRIPTION = """\
 Measure a run's model: on the rows that the run held out, or on other data.
 
@@ -54,9 +54,8 @@ def measure(arguments: argparse.Namespace, config: Config, *, folder: Path, reco
     from glm_experiments.data.encoding import encode_splits
     from glm_experiments.evaluation.metrics import DEFINITIONS
     from glm_experiments.evaluation.report import render_comparison, write_predictions
-    from glm_experiments.experiment import CACHE, PREDICTIONS
 
-    splits = read_splits(config, arguments.overrides, rejected_file=folder / "rejected.jsonl")
+    splits = read_splits(config, arguments.overrides, rejected_file=folder / REJECTED)
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
     encoded = encode_splits(

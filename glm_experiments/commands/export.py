@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config, PTuningV2Config
-from glm_experiments.results import write_json
+from glm_experiments.record.writing import write_json
 
 
 def export_run(arguments: argparse.Namespace, config: Config) -> None:

@@ -12,7 +12,7 @@ CHUNK_LENGTH = 1 << 20
 BROKEN_JSON = "broken JSON"
 
 
-def read_json(file: str, stream: TextIO) -> Iterator[Row]:
+def read_json_rows(file: str, stream: TextIO) -> Iterator[Row]:
     """Rows of a file that holds an array, or as AdvertiseGen's an object a line, whatever its name.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from glm_experiments.data.json_reading import read_json
+from glm_experiments.data.json_reading import read_json_rows
 from glm_experiments.data.rejections import BadRow
 from glm_experiments.data.rows import NOT_UTF8, Row, describe_bytes, is_utf8
 
@@ -49,7 +49,7 @@ def _choose_reader(file: Path, stream: TextIO) -> Iterator[Row]:
             return _read_table(str(file), stream, delimiter=",")
         case ".tsv":
             return _read_table(str(file), stream, delimiter="\t")
-    return read_json(str(file), stream)
+    return read_json_rows(str(file), stream)
 
 
 def _read_lines_of_text(file: str, stream: TextIO) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm_experiments.evaluation.measuring import Evaluation
-from glm_experiments.results import encode_json, write_text
+from glm_experiments.record.writing import encode_json, write_text
 
 if TYPE_CHECKING:
     from glm_experiments.data.encoding import ValidationSet

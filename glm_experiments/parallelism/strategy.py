@@ -20,7 +20,7 @@ from glm_experiments.processes import meeting
 from glm_experiments.processes.worker import Work
 from glm_experiments.processes.workers import run_workers
 from glm_experiments.processes.world import World
-from glm_experiments.results import Run
+from glm_experiments.record.run import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

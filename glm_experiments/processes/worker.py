@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import signal
 import sys
 import threading
 import time
@@ -19,10 +18,10 @@ from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from glm_experiments.results import Interrupted, Run
+from glm_experiments.record.run import Run
+from glm_experiments.record.signals import STOPPING, handled, interrupt
 
 Work = Callable[[Run], None]
 """What every worker does, filling a record of its own; importable by name."""
@@ -38,13 +37,12 @@ class Report:
     at: float = 0.0
 
 
+@handled(interrupt, *STOPPING)  # outside of training, which knows better, they end it at once
 def serve(
     link: Connection, work: bytes, environment: dict[str, str], *, level: int, output: Path
 ) -> None:
     """The life of one worker; it doesn't return."""
     os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, interrupt)
     os.environ |= environment
     is_main = environment["RANK"] == "0"
     run, speech = Run(), Speech(link)
@@ -71,11 +69,6 @@ def serve(
         sys.stderr.flush()
         # What libraries tidy up at the end can wait for ever for a process that is gone.
         os._exit(0 if error is None else 1)
-
-
-def interrupt(signum: int, _frame: FrameType | None) -> NoReturn:
-    """A signal outside of training ends the work at once."""
-    raise Interrupted(signum)
 
 
 class Speech:

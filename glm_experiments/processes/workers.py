@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +21,10 @@ from types import FrameType
 from typing import Any
 
 from glm_experiments.processes.worker import Report, Work, serve
-from glm_experiments.results import Interrupted, Run
+from glm_experiments.record.errors import Interrupted
+from glm_experiments.record.files import numbered_checkpoints, rank_log_name
+from glm_experiments.record.run import Run
+from glm_experiments.record.signals import STOPPING, handled
 
 # What the others may take to end after one that died without a word; after one that said why, for
 # then they may be ending, too, and tell a tracker; and a stuck one to say how far it got.
@@ -100,7 +102,7 @@ def start(work: Work, *, rank: int, environment: dict[str, str], folder: Path) -
         target=serve,
         name=f"rank {rank}",
         args=(other_end, pickle.dumps(work), {**environment, **seat}),
-        kwargs={"level": logging.getLogger().level, "output": folder / f"rank{rank}.log"},
+        kwargs={"level": logging.getLogger().level, "output": folder / rank_log_name(rank)},
     )
     process.start()
     other_end.close()
@@ -120,15 +122,8 @@ def forwarded_signals(workers: list[Worker]) -> Iterator[list[int]]:
             if worker.process.is_alive():
                 os.kill(worker.process.pid, signum)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(forward, *STOPPING):
         yield received
-        return
-    before = {each: signal.signal(each, forward) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def supervise(workers: list[Worker]) -> BaseException | None:
@@ -199,9 +194,9 @@ def describe_death(rank: int, code: int, *, folder: Path) -> str:
     """Exit code or signal in words, and what to do; folder: the run's."""
     how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
     hint = ", as the system does when the machine's memory runs out" if code == -9 else ""
-    said = "the log above" if rank == 0 else f"the log above and rank{rank}.log"
+    said = "the log above" if rank == 0 else f"the log above and {rank_log_name(rank)}"
     again = ""
-    if any(folder.glob("checkpoint-*")):
+    if numbered_checkpoints(folder):
         again = (
             f", and type the same command and hydra.run.dir={folder} to continue from the last "
             "checkpoint (in a sweep, its hydra.sweep.dir)"

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from glm_experiments.config import TrackioConfig
-from glm_experiments.results import encode_json, mask_secrets
+from glm_experiments.record.files import TENSORBOARD
+from glm_experiments.record.masking import mask_secrets
+from glm_experiments.record.writing import encode_json
 from glm_experiments.tracking.description import RunDescription, run_id_for
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ class TensorboardTracker:
     def __init__(self, description: RunDescription) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(description.folder / "tensorboard"))
+        self.writer = SummaryWriter(str(description.folder / TENSORBOARD))
         self.write_text("config", mask_secrets(dict(description.config)))
         log.info("to see the run type: tensorboard --logdir %s", description.folder)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from glm_experiments.config import TensorboardConfig, TrackingConfig, TrackioConfig, WandbConfig
 from glm_experiments.nesting import flatten_values
-from glm_experiments.results import status_of
+from glm_experiments.record.errors import status_of
 from glm_experiments.tracking.description import RunDescription, one_line
 from glm_experiments.tracking.local_trackers import TensorboardTracker, TrackioTracker
 from glm_experiments.tracking.wandb_tracker import read_wandb_mode, start_wandb, wandb_errors

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glm_experiments.config import TrackingMode, WandbConfig
-from glm_experiments.results import mask_secrets
+from glm_experiments.record.masking import mask_secrets
 from glm_experiments.tracking.description import RunDescription, one_line, run_id_for
 
 log = logging.getLogger(__name__)

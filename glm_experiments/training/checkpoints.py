@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -16,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glm_experiments.results import Refused, write_json
+from glm_experiments.record.errors import Refused
+from glm_experiments.record.files import MARKER, checkpoint_name, numbered_checkpoints
+from glm_experiments.record.writing import write_json
 
 log = logging.getLogger(__name__)
 
-MARKER = "complete.json"
-ADAPTER = "adapter"
-"""The folder of a checkpoint that holds what was trained."""
 # What may differ between a run and its continuation: how often it speaks and saves.
 CADENCE = ("logging_steps", "eval_steps", "save_steps", "save_total_limit", "resume")
 
@@ -87,16 +85,6 @@ def what_is_broken(checkpoint: Path) -> str | None:
         if file.stat().st_size != size or checksum(file) != value:
             return f"{name} is not as it was written"
     return None
-
-
-def numbered_checkpoints(run_dir: Path) -> dict[int, Path]:
-    """All checkpoint folders of a run by step, ascending, complete or not."""
-    found = {
-        int(match[1]): path
-        for path in run_dir.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
-    }
-    return dict(sorted(found.items()))
 
 
 def find_last_complete(run_dir: Path) -> Path | None:
@@ -170,4 +158,4 @@ def remove_old(run_dir: Path, *, num_kept: int | None, best_step: int | None) ->
     spare = [step for step in steps[:-1] if step != best_step]
     num_extra = max(0, len(steps) - max(num_kept, 1))
     for step in spare[:num_extra]:
-        shutil.rmtree(run_dir / f"checkpoint-{step}")
+        shutil.rmtree(run_dir / checkpoint_name(step))

@@ -27,7 +27,6 @@ KINDS: dict[Any, tuple[str, str]] = {
 }
 # Optimizers that look at the model itself.
 NEED_A_MODEL = ("lomo", "galore", "apollo")
-ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError, OSError)
 
 
 class UnplacedArguments(TrainingArguments):
@@ -98,14 +97,14 @@ def use_problems(config: TrainingConfig) -> list[str]:
     schedule = config.lr_scheduler_type
     try:
         arguments = build(config, config.extra)
-    except ERRORS as error:
+    except ValueError as error:
         return [f"{culprit(config)}: {error}; leave it out, or type another value"]
     weight = torch.nn.Parameter(torch.zeros(1))
     if not any(word in arguments.optim for word in NEED_A_MODEL):
         try:
             kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments)
             kind([weight], **settings)
-        except ERRORS as error:
+        except (TypeError, ValueError, ImportError) as error:
             own = [each for each in config.extra if each.startswith(("optim", "adam"))]
             named = ", ".join(f"training.extra.{key}={config.extra[key]}" for key in own)
             return [f"{named or 'training'}: {error}; leave it out, or type another value"]
@@ -118,7 +117,7 @@ def use_problems(config: TrainingConfig) -> list[str]:
             num_training_steps=config.max_steps or 10**6,
             scheduler_specific_kwargs=given,  # type: ignore[arg-type] # text fails here
         )
-    except ERRORS as error:
+    except (TypeError, ValueError, KeyError) as error:
         typed = "'+training.extra.lr_scheduler_kwargs={KEY: VALUE}'"
         return [
             f"training.lr_scheduler_type={schedule} can't be used with the arguments "
@@ -128,15 +127,23 @@ def use_problems(config: TrainingConfig) -> list[str]:
 
 
 def build(config: TrainingConfig, extra: dict[str, Any]) -> UnplacedArguments:
-    """Arguments of a training on the CPU that differ from the defaults in `extra` alone."""
-    return UnplacedArguments(
-        output_dir="unused",
-        lr_scheduler_type=config.lr_scheduler_type,
-        learning_rate=config.learning_rate,
-        use_cpu=True,
-        report_to="none",
-        **extra,
-    )
+    """Arguments of a training on the CPU that differ from the defaults in `extra` alone.
+
+    Raises:
+        ValueError: in the library's words, for values that don't go together, mappings with keys
+            of another, files that aren't there and packages that are missing.
+    """
+    try:
+        return UnplacedArguments(
+            output_dir="unused",
+            lr_scheduler_type=config.lr_scheduler_type,
+            learning_rate=config.learning_rate,
+            use_cpu=True,
+            report_to="none",
+            **extra,
+        )
+    except (TypeError, OSError, ImportError) as error:
+        raise ValueError(str(error)) from error
 
 
 def culprit(config: TrainingConfig) -> str:
@@ -144,7 +151,7 @@ def culprit(config: TrainingConfig) -> str:
     for key, value in config.extra.items():
         try:
             build(config, {each: config.extra[each] for each in config.extra if each != key})
-        except ERRORS:
+        except ValueError:
             continue
         return f"training.extra.{key}={value}"
     return "training.extra"

@@ -14,14 +14,14 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as library_logging
 
-from glm_experiments.results import Diverged, Interrupted
-from glm_experiments.training import checkpoints
+from glm_experiments.record.errors import Diverged, Interrupted
+from glm_experiments.record.files import ADAPTER, checkpoint_name
 from glm_experiments.training.arguments import TrainingPlan, build_arguments
 from glm_experiments.training.checkpoints import Start
 from glm_experiments.training.progress import Logger, Progress
 from glm_experiments.training.state import Adapter, State, restore_state, trainable_state
 from glm_experiments.training.steps import MicroBatchCollator, PaddingCollator, Row, WholeSteps
-from glm_experiments.training.stopping import StopRequest
+from glm_experiments.training.stopping import stop_on_signal
 from glm_experiments.training.trainer import GLMTrainer, MeasureLoss
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def train(
         stopping = EarlyStoppingCallback(early_stopping_patience=patience)
         stopping.early_stopping_patience_counter = num_worse
         trainer.add_callback(stopping)
-    with StopRequest() as stop, warnings.catch_warnings():
+    with stop_on_signal() as stop, warnings.catch_warnings():
         trainer.add_callback(stop)
         # The library would train one more step of a training that has come to its end.
         if saved is not None and (
@@ -122,7 +122,7 @@ def train(
         ):
             assert resume is not None
             log.info("%s is the end of this training: nothing is left to do", resume)
-            restore_state(model, adapter.read(resume / checkpoints.ADAPTER))
+            restore_state(model, adapter.read(resume / ADAPTER))
             trainer.state = saved
         else:
             if resume is not None:
@@ -131,9 +131,9 @@ def train(
     if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(stop.signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
-        best = output_dir / f"checkpoint-{trainer.state.best_global_step}"
+        best = output_dir / checkpoint_name(trainer.state.best_global_step)
         log.info("the best validation loss was at step %s", trainer.state.best_global_step)
-        restore_state(model, adapter.read(best / checkpoints.ADAPTER))
+        restore_state(model, adapter.read(best / ADAPTER))
     state = trainable_state(model)
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise Diverged("trained parameters are not finite; type a lower training.learning_rate")

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from glm_experiments.results import Diverged
+from glm_experiments.record.errors import Diverged
 
 log = logging.getLogger(__name__)
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from types import FrameType, TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from glm_experiments.processes.meeting import largest
-from glm_experiments.results import Interrupted
+from glm_experiments.record.errors import Interrupted
+from glm_experiments.record.signals import STOPPING, handled
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Inside, the first SIGINT or SIGTERM asks for a stop and the second one stops at once."""
+    request = StopRequest()
+    with handled(request.receive, *STOPPING):
+        yield request
 
 
 class StopRequest(TrainerCallback):
-    """A context in which the first signal asks for a stop and the second one stops at once.
+    """A stop after a whole step, with a checkpoint, once a signal has asked for it.
 
     Of several processes all stop after the same step.
     """
@@ -27,23 +34,9 @@ class StopRequest(TrainerCallback):
     def __init__(self) -> None:
         self.signum: int | None = None
         self._received: int | None = None
-        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._receive) for each in SIGNALS}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
-
-    def _receive(self, signum: int, frame: FrameType | None) -> None:
+    def receive(self, signum: int, _frame: FrameType | None) -> None:
+        """The signals' handler."""
         if self._received is not None:
             raise Interrupted(signum)
         self._received = signum

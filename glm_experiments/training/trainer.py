@@ -18,7 +18,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from glm_experiments.processes.meeting import add_up, from_main
-from glm_experiments.results import Diverged
+from glm_experiments.record.errors import Diverged
+from glm_experiments.record.files import ADAPTER, checkpoint_name
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import Precision
 from glm_experiments.training.state import (
@@ -161,7 +162,7 @@ class GLMTrainer(Trainer):
         state = trainable_state(self.model)
         if self.args.should_save:
             assert output_dir is not None
-            self.adapter.save(Path(output_dir) / checkpoints.ADAPTER, state)
+            self.adapter.save(Path(output_dir) / ADAPTER, state)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.last_pass_loss is not None and not math.isfinite(self.last_pass_loss.item()):
@@ -176,7 +177,7 @@ class GLMTrainer(Trainer):
             assert self.args.output_dir is not None
             run_dir = Path(self.args.output_dir)
             checkpoints.write_marker(
-                run_dir / f"checkpoint-{self.state.global_step}", settings=self.settings
+                run_dir / checkpoint_name(self.state.global_step), settings=self.settings
             )
             checkpoints.remove_old(
                 run_dir,
@@ -204,7 +205,7 @@ class GLMTrainer(Trainer):
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        folder = Path(resume_from_checkpoint) / checkpoints.ADAPTER
+        folder = Path(resume_from_checkpoint) / ADAPTER
         restore_state(self.model, self.adapter.read(folder))
 
 

@@ -22,6 +22,7 @@ from glm_experiments.config import (
     TrainableDtype,
 )
 from glm_experiments.models.checkpoints import read_json
+from glm_experiments.record.files import ADAPTER, numbered_checkpoints
 from glm_experiments.tuners import lora, peft_folders, published_prefix
 from glm_experiments.tuners.blocks import find_blocks
 from glm_experiments.tuners.lora import remove_lora
@@ -168,24 +169,16 @@ def find_source(path: Path) -> Path:
         return path.parent if is_part and is_described else path
     if not path.is_dir() or any((path / name).is_file() for name in descriptions):
         return path
-    if (path / "adapter" / DESCRIPTION).is_file():
-        return path / "adapter"
+    if (path / ADAPTER / DESCRIPTION).is_file():
+        return path / ADAPTER
     files = list(path.glob("*.pt"))
     return files[0] if len(files) == 1 else path
 
 
 def name_nearby(folder: Path) -> str:
     """A hint at the checkpoints below a folder, where there are some."""
-    checkpoints = sorted(
-        (each.name for each in folder.glob("checkpoint-*") if each.is_dir()), key=step_in
-    )
-    return f"; did you mean {folder / checkpoints[-1]}?" if checkpoints else ""
-
-
-def step_in(name: str) -> int:
-    """The number at the end of a checkpoint's name."""
-    step = name.rpartition("-")[2]
-    return int(step) if step.isdecimal() else 0
+    checkpoints = list(numbered_checkpoints(folder).values())
+    return f"; did you mean {checkpoints[-1]}?" if checkpoints else ""
 
 
 def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from glm_experiments import train
-from glm_experiments.training.checkpoints import numbered_checkpoints, what_is_broken
+from glm_experiments.record.files import numbered_checkpoints
+from glm_experiments.training.checkpoints import what_is_broken
 
 OVERRIDES = [
     "data=general",

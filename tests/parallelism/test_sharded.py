@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from glm_experiments.training.checkpoints import numbered_checkpoints, what_is_broken
+from glm_experiments.record.files import numbered_checkpoints
+from glm_experiments.training.checkpoints import what_is_broken
 from tests.parallelism.tiny_runs import TUNERS
 from tests.parallelism.trainings import Training, run_alone, run_together
 

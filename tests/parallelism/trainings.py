@@ -22,7 +22,7 @@ from glm_experiments.parallelism.together import Answer, answer_together
 from glm_experiments.processes import meeting
 from glm_experiments.processes.workers import run_workers
 from glm_experiments.processes.world import World
-from glm_experiments.results import Run
+from glm_experiments.record.run import Run
 from glm_experiments.tuners import apply_tuner
 from tests.parallelism import tiny_runs
 from tests.tuners import tiny_models

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from glm_experiments.processes.workers import describe_death, run_workers
-from glm_experiments.results import Diverged, Interrupted, Run, status_of
+from glm_experiments.record.errors import Diverged, Interrupted, status_of
+from glm_experiments.record.run import Run
 from tests.processes import works
 
 LONGEST_END_SECONDS = 12.0

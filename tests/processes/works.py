@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from glm_experiments.processes.workers import run_workers
-from glm_experiments.results import Diverged, Run
+from glm_experiments.record.errors import Diverged
+from glm_experiments.record.run import Run
 
 log = logging.getLogger(__name__)
 

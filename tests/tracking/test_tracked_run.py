@@ -23,7 +23,7 @@ from glm_experiments.config import (
     TrackingMode,
     WandbConfig,
 )
-from glm_experiments.results import Diverged
+from glm_experiments.record.errors import Diverged
 from glm_experiments.tracking import (
     RunDescription,
     TrackedRun,

@@ -36,6 +36,15 @@ def compose_training(loader, overrides):
         ("+training.extra.dataloader_prefetch_factor=2",
          "training.extra.dataloader_prefetch_factor=2: --dataloader_prefetch_factor can only"),
         ("+training.extra.optim_args=3", "training.extra.optim_args must be text, got 3"),
+        ("+training.extra.optim_args=abc", "training.extra.optim_args=abc: not enough values to "),
+        ("+training.extra.accelerator_config=/nowhere", "training.extra.accelerator_config=/nowhere"
+         ": [Errno 2] No such file or directory: '/nowhere'; leave it out, or type another value"),
+        ("+training.extra.accelerator_config={a: 1}", "training.extra.accelerator_config={'a': 1}: "
+         "AcceleratorConfig.__init__() got an unexpected keyword argument 'a'; leave it out"),
+        ("+training.extra.lr_scheduler_kwargs={last_epoch: 3}", "training.lr_scheduler_type=cosine "
+         "can't be used with the arguments {'last_epoch': 3}: \"param 'initial_lr' is not "),
+        ("+training.extra.lr_scheduler_kwargs=abc", "training.lr_scheduler_type=cosine can't be "
+         "used with the arguments abc: "),
     ],
 )  # fmt: skip
 def test_what_the_library_could_not_use_is_refused(override, problem, loader):

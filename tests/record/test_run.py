@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import os
 import re
 import signal
@@ -13,27 +12,13 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from glm_experiments import results
-from glm_experiments.results import (
-    Diverged,
-    Interrupted,
-    MetricsLog,
-    Run,
-    RunFailed,
-    capture_environment,
-    encode_json,
-    mask_override,
-    mask_secrets,
-    read_git_state,
-    record_run,
-    write_json,
-)
+from glm_experiments.record.errors import Diverged, Interrupted, RunFailed
+from glm_experiments.record.run import Run, record_run
 
 
 class OutOfMemoryError(RuntimeError):
@@ -149,7 +134,7 @@ def test_a_full_disk_that_a_library_met_is_no_surprise(
 def test_a_folder_holds_one_run_at_a_time(tmp_path: Path) -> None:
     record(tmp_path, lambda run: run.outcome.update(steps=7))
     code = (
-        "import sys; from pathlib import Path; from glm_experiments.results import *\n"
+        "import sys; from pathlib import Path; from glm_experiments.record.run import *\n"
         f"with record_run(Path({str(tmp_path)!r}), name='a', config={{}}, overrides=[]):\n"
         "    print('in', flush=True); input()"
     )
@@ -208,21 +193,6 @@ def test_a_signal_is_recorded_and_passed_on(tmp_path: Path, signum: signal.Signa
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_full_disk_is_said_and_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_json(tmp_path / "a.json", {"old": 1})
-
-    def no_space(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(RuntimeError, match=r"no space is left to write .*a\.json; free some"):
-        write_json(tmp_path / "a.json", {"new": 1})
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
-
-
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,107 +213,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_the_error(
         pass
 
 
-def test_what_json_lacks_becomes_loadable() -> None:
-    import numpy
-
-    class Mode(StrEnum):
-        single = "single"
-
-    value = {
-        "nan": math.nan,
-        "inf": [-math.inf, 1.5],
-        "path": Path("a/b"),
-        "mode": Mode.single,
-        3: (numpy.float32(0.5), numpy.float64("nan")),
-        "text": "小智",
-    }
-    assert json.loads(encode_json(value)) == {
-        "nan": None,
-        "inf": [None, 1.5],
-        "path": "a/b",
-        "mode": "single",
-        "3": [0.5, None],
-        "text": "小智",
-    }
-    assert "小智" in encode_json(value)
-
-
-def test_a_broken_file_name_can_be_recorded(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"path": "a\udcff"})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"path": "a\udcff"}
-
-
-@pytest.mark.parametrize(
-    ("override", "masked"),
-    [
-        ("training.extra.hub_token=hf_abc", "training.extra.hub_token=***"),
-        ("+api_key=abc", "+api_key=***"),
-        ("db.Password=a=b", "db.Password=***"),
-        ("training.extra={hub_token: hf_abc, seed: 1}", "training.extra={hub_token: ***, seed: 1}"),
-        ("tuner.num_virtual_tokens=8", "tuner.num_virtual_tokens=8"),
-        ("evaluation.max_new_tokens=16", "evaluation.max_new_tokens=16"),
-        ("model.geometry={pad_token_id: 3}", "model.geometry={pad_token_id: 3}"),
-    ],
-)
-def test_secrets_in_overrides_are_masked(override: str, masked: str) -> None:
-    assert mask_override(override) == masked
-
-
-def test_secrets_in_the_config_are_masked() -> None:
-    config = {"training": {"extra": {"hub_token": "hf_abc"}}, "tuner": {"num_virtual_tokens": 8}}
-    assert mask_secrets(config) == {
-        "training": {"extra": {"hub_token": "***"}},
-        "tuner": {"num_virtual_tokens": 8},
-    }
-    assert mask_secrets({"token": None}) == {"token": None}
-
-
-def test_environment_values_are_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
-    assert "a-secret-key" not in encode_json(capture_environment())
-
-
-def test_git_state_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "glm_experiments"
-    package.mkdir()
-    (package / "a.py").write_text("")
-    monkeypatch.setattr(results, "PACKAGE_DIR", package)
-    assert read_git_state() is None
-
-    def git(*arguments: str) -> None:
-        name = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", "-C", str(tmp_path), *name, *arguments], check=True)
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-q", "-m", "a")
-    clean = read_git_state()
-    assert clean is not None
-    assert len(clean["commit"]) == 40
-    assert clean["dirty"] is False
-    (package / "a.py").write_text("changed")
-    assert read_git_state() == {"commit": clean["commit"], "dirty": True}
-    monkeypatch.setattr(results, "PACKAGE_DIR", package / "inside")
-    assert read_git_state() is None
-    monkeypatch.setenv("PATH", "")
-    assert read_git_state() is None
-
-
 def test_importing_it_imports_no_torch() -> None:
-    code = "import sys, glm_experiments.results; print('torch' in sys.modules)"
+    code = "import sys, glm_experiments.record.run; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
-
-
-def test_metrics_are_on_disk_line_by_line_and_go_on(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    log = MetricsLog(file)
-    log.log(1, {"train/loss": 2.0})
-    log.log(2, {"train/loss": math.nan})
-    assert file.read_text() == '{"step": 1, "train/loss": 2.0}\n{"step": 2, "train/loss": null}\n'
-    with file.open("a") as stream:
-        stream.write('{"step": 3, "tra')
-    MetricsLog(file).log(3, {"train/loss": 1.0})
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    assert lines[2]["train/loss"] == 1.0
