@@ -92,11 +92,12 @@ def encode_split(
         show_bar(f"encoding {name}", unit="rows", stays=True) as bar,
     ):
         tables = []
+        if bar is not None:
+            bar.show(0, total=len(samples))
         for table in run(starts):
             tables.append(table)
             if bar is not None:
-                done = min(len(tables) * CHUNK_ROWS, len(samples))
-                bar.show(done, total=len(samples))
+                bar.show(min(len(tables) * CHUNK_ROWS, len(samples)), total=len(samples))
     return join_tables([*tables, _build_table([], [], [])])
 
 
