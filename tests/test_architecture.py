@@ -51,6 +51,8 @@ FORBIDDEN = {
         *(f"glm_experiments.{name}" for name in ("tracking", "experiment")),
     },
     "tracking": {"transformers", "peft", "hydra", "glm_experiments.training"},
+    "tables": {"torch", "transformers", "glm_experiments."},
+    "live": {"torch", "transformers", "glm_experiments."},
 }
 
 # Types that one `except` may name; more of them amount to a broad one.
@@ -202,7 +204,7 @@ def test_the_types_of_an_except_are_seen_through_constants(types: str, names: se
 def test_the_way_to_a_printed_config_imports_no_torch() -> None:
     code = (
         "import sys, glm_experiments, glm_experiments.config, glm_experiments.train; "
-        "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'peft', 'rich') if name in sys.modules])"
     )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

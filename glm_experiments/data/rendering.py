@@ -1,6 +1,5 @@
 """Samples token by token for a reader: what is trained and what is masked."""
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -8,6 +7,9 @@ from typing import Any
 from glm_experiments.data.encoding import EncodedSplits
 from glm_experiments.data.packing import Item
 from glm_experiments.labels import IGNORED
+from glm_experiments.tables import render_table
+
+Row = tuple[str, str, str, str]
 
 NUM_SHOWN_AT_AN_END = 20
 """Tokens shown at either end of a long stretch; those between are counted."""
@@ -24,25 +26,17 @@ def render_samples(encoded: EncodedSplits, tokenizer: Any, *, num_samples: int =
 def render_item(item: Item, tokenizer: Any) -> str:
     """A table of the item's tokens; the token's text is shown in quotes, as it decodes alone."""
     ids = item["input_ids"]
-    columns: list[Sequence[str]] = [
-        ["place", *map(str, item.get("position_ids", range(len(ids))))],
-        ["id", *map(str, ids)],
-        ["part", *("masked" if label == IGNORED else "trained" for label in item["labels"])],
-        ["token", *(show_token(index, tokenizer) for index in ids)],
-    ]
-    widths = [max(map(measure_width, column)) for column in columns]
-    lines = [
-        "  ".join(
-            [
-                place.rjust(widths[0]),
-                index.rjust(widths[1]),
-                part.ljust(widths[2]),
-                token,
-            ]
+    places = item.get("position_ids", range(len(ids)))
+    rows = [
+        (
+            str(place),
+            str(index),
+            "masked" if label == IGNORED else "trained",
+            show_token(index, tokenizer),
         )
-        for place, index, part, token in zip(*columns, strict=True)
+        for place, index, label in zip(places, ids, item["labels"], strict=True)
     ]
-    return "\n".join([lines[0], *_shorten(lines[1:], columns[2][1:])])
+    return render_table(_shorten(rows), header=("place", "id", "part", "token"), align=">><<")
 
 
 def show_token(index: int, tokenizer: Any) -> str:
@@ -56,19 +50,14 @@ def show_token(index: int, tokenizer: Any) -> str:
     return repr(blank + text)
 
 
-def measure_width(text: str) -> int:
-    """Columns that a text takes on a terminal."""
-    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
-
-
-def _shorten(lines: Sequence[str], parts: Sequence[str]) -> list[str]:
-    shown: list[str] = []
-    for part, group in groupby(zip(parts, lines, strict=True), key=lambda pair: pair[0]):
-        stretch = [line for _, line in group]
+def _shorten(rows: Sequence[Row]) -> list[Row]:
+    shown: list[Row] = []
+    for part, group in groupby(rows, key=lambda row: row[2]):
+        stretch = list(group)
         num_hidden = len(stretch) - 2 * NUM_SHOWN_AT_AN_END
         if num_hidden > 1:
             stretch[NUM_SHOWN_AT_AN_END:-NUM_SHOWN_AT_AN_END] = [
-                f"... {num_hidden} more {part} ..."
+                ("", "", "", f"... {num_hidden} more {part} ...")
             ]
         shown += stretch
     return shown

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from glm_experiments.data import prompts
 from glm_experiments.data.conversations import Message, PlainText
@@ -26,6 +25,7 @@ from glm_experiments.data.prompts import Encoded
 from glm_experiments.data.rejections import BadRow
 from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.token_cache import BadRowNote, TokenTable, join_tables
+from glm_experiments.live import show_bar
 
 TOO_LONG = "answer longer than the context"
 CHUNK_ROWS = 500
@@ -89,14 +89,15 @@ def encode_split(
     encode = partial(_encode_rows, samples, tokenizer, settings)
     with (
         _mapper(encode, num_rows=len(samples)) as run,
-        tqdm(
-            desc=f"encoding {name}", total=len(samples), unit="row", disable=not sys.stderr.isatty()
-        ) as bar,
+        show_bar(f"encoding {name}", unit="rows", stays=True) as bar,
     ):
         tables = []
+        if bar is not None:
+            bar.show(0, total=len(samples))
         for table in run(starts):
             tables.append(table)
-            bar.update(min(CHUNK_ROWS, len(samples) - bar.n))
+            if bar is not None:
+                bar.show(min(len(tables) * CHUNK_ROWS, len(samples)), total=len(samples))
     return join_tables([*tables, _build_table([], [], [])])
 
 

@@ -29,7 +29,8 @@ def generate_answers(
     memory shows at once), padded on the left; a batch ends with its last answer.
 
     Args:
-        progress: called after every batch with the number of answers, and that of prompts.
+        progress: called at first and after every batch with the number of answers, and that of
+            prompts.
     """
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
@@ -41,6 +42,8 @@ def generate_answers(
     )
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers: list[list[int]] = [[] for _ in prompts]
+    if progress is not None:
+        progress(0, len(prompts))
     with evaluation_mode(model), lengths_that_grow(), own_settings(model, settings) as bare:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]

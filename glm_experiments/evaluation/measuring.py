@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from glm_experiments.config import EvaluationConfig, PromptFormat
 from glm_experiments.data.prompts import decode_answer, stop_token_ids
 from glm_experiments.evaluation.generation import Progress, evaluation_mode, generate_answers
 from glm_experiments.evaluation.metrics import score_answers
 from glm_experiments.labels import IGNORED
+from glm_experiments.live import show_bar
 
 if TYPE_CHECKING:
     from glm_experiments.data.encoding import ValidationSet
@@ -124,14 +123,14 @@ def show_progress(description: str | None) -> Iterator[Progress | None]:
     if description is None:
         yield None
         return
-    with tqdm(desc=description, unit="answer", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with show_bar(description, unit="answers", stays=False) as bar:
         said = time.monotonic()
 
         def show(done: int, total: int) -> None:
             nonlocal said
-            bar.total = total
-            bar.update(done - bar.n)
-            if bar.disable and time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            if bar is not None:
+                bar.show(done, total=total)
+            elif time.monotonic() - said > SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 log.info("%s: %d of %d answers", description, done, total)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from glm_experiments.evaluation.measuring import Evaluation
 from glm_experiments.record.writing import encode_json, write_text
+from glm_experiments.tables import render_table
 
 if TYPE_CHECKING:
     from glm_experiments.data.encoding import ValidationSet
@@ -50,7 +51,7 @@ def write_predictions(
 
 def render_comparison(before: Mapping[str, Evaluation], after: Mapping[str, Evaluation]) -> str:
     """A table of all metrics, and of exact matches by kind of question, as aligned text."""
-    rows = [HEADER]
+    rows = []
     for name in {**before, **after}:
         pair = [each[name].metrics if name in each else {} for each in (before, after)]
         rows += compare(name, *pair)
@@ -58,15 +59,7 @@ def render_comparison(before: Mapping[str, Evaluation], after: Mapping[str, Eval
         for kind in {**kinds[0], **kinds[1]}:
             pair = [pick(each.get(kind, {}), KIND_METRIC) for each in kinds]
             rows += compare(f"{name}: {kind}", *pair)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return render_table(rows, header=HEADER, align="<<>>>")
 
 
 def compare(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from glm_experiments.tables import render_table
+
 GIB = 2**30
 LABELLED_SHARE = 0.5
 """Of the tokens, on average; the head works on labelled ones alone."""
@@ -170,14 +172,17 @@ def describe_stages(stages: Sequence[Stage], *, num_micro_batches: int) -> dict[
 
 def render_stages(stages: Sequence[Stage], *, num_micro_batches: int) -> str:
     """A table of a plan, one line a stage."""
-    lines = ["stage  device   layers   weights     peak     free  (GiB, expected)"]
+    rows = []
     for index, stage in enumerate(stages):
+        sizes = (stage.weight_bytes, stage.peak_bytes, stage.free_bytes)
         layers = f"{stage.first}-{stage.last}"
-        beside = f"  with {' and '.join(stage.beside)}" if stage.beside else ""
-        lines.append(
-            f"{index:<6} {stage.device:<8} {layers:<7} {stage.weight_bytes / GIB:>8.2f} "
-            f"{stage.peak_bytes / GIB:>8.2f} {stage.free_bytes / GIB:>8.2f}{beside}"
-        )
+        beside = f"with {' and '.join(stage.beside)}" if stage.beside else ""
+        in_gib = [f"{size / GIB:.2f}" for size in sizes]
+        rows.append([str(index), stage.device, layers, *in_gib, beside])
+    table = render_table(
+        rows,
+        header=("stage", "device", "layers", "weights", "peak", "free", "(GiB, expected)"),
+        align="<<<>>><",
+    )
     busy = expected_utilisation(len(stages), num_micro_batches)
-    lines.append(f"{num_micro_batches} micro batches in flight: devices at most {busy:.0%} busy")
-    return "\n".join(lines)
+    return f"{table}\n{num_micro_batches} micro batches in flight: devices at most {busy:.0%} busy"

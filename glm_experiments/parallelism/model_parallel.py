@@ -69,7 +69,7 @@ class ModelParallelStrategy(Strategy):
             free_bytes=measure_free_memory(self.devices),
             num_micro_batches=self.num_micro_batches,
         )
-        log.info("%s", render_stages(stages, num_micro_batches=self.num_micro_batches))
+        log.info("\n%s", render_stages(stages, num_micro_batches=self.num_micro_batches))
         return DevicePlan(
             device_map=map_parts(parts, stages),
             described={"split": describe_stages(stages, num_micro_batches=self.num_micro_batches)},

@@ -114,7 +114,7 @@ def train(
         stopping = EarlyStoppingCallback(early_stopping_patience=patience)
         stopping.early_stopping_patience_counter = num_worse
         trainer.add_callback(stopping)
-    with stop_on_signal() as stop, warnings.catch_warnings():
+    with stop_on_signal() as stop, progress, warnings.catch_warnings():
         trainer.add_callback(stop)
         # The library would train one more step of a training that has come to its end.
         if saved is not None and (

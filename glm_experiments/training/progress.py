@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
 
-from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from glm_experiments.live import Bar, format_seconds, show_bar
 from glm_experiments.record.errors import Diverged
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ Logger = Callable[[int, dict[str, float]], None]
 
 
 class Progress(TrainerCallback):
-    """Logs every logging step, and shows a bar on a terminal.
+    """Logs every logging step, or shows a bar on a terminal: inside, until the training ends.
 
     count_tokens: real (non-padding) tokens trained so far, over all processes.
     log_values: receives the step and its values.
@@ -37,7 +38,20 @@ class Progress(TrainerCallback):
         self.tokens = 0
         self.num_timed_steps = 0
         self._clock: tuple[float, int] | None = None
-        self._bar: Any = None
+        self._bar: Bar | None = None
+        self._figures = ""
+        self._shown = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._shown.close()
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -47,10 +61,9 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.is_main and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True
-            )
+        if self.is_main:
+            self._bar = self._shown.enter_context(show_bar("training", unit="steps", stays=True))
+            self._draw(state)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -63,8 +76,7 @@ class Progress(TrainerCallback):
         self._clock = (now, tokens)
         if state.global_step >= state.max_steps:
             control.should_log = True  # the last step's loss, wherever the cadence ends
-        if self._bar is not None:
-            self._bar.update(1)
+        self._draw(state)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -97,7 +109,7 @@ class Progress(TrainerCallback):
             values["train/tokens_per_second"] = rate
         if self.is_main:
             self.log_values(step, values)
-            self._show(step, state.max_steps, values)
+            self._show(state, values)
         if "train/loss" in values:
             self.last_loss = values["train/loss"]
             if not math.isfinite(self.last_loss):
@@ -109,29 +121,34 @@ class Progress(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._shown.close()
 
-    def _show(self, step: int, num_steps: int, values: dict[str, float]) -> None:
+    def _show(self, state: TrainerState, values: dict[str, float]) -> None:
+        step, num_steps = state.global_step, state.max_steps
         shown = [f"{key.rpartition('/')[2]} {value:.4g}" for key, value in values.items()]
         if "validation/loss" in values:
             shown[0] = f"validation loss {values['validation/loss']:.4g}"
-        line = f"step {step}/{num_steps}: {', '.join(shown)}"
-        if self.num_timed_steps:
-            left = self.seconds / self.num_timed_steps * (num_steps - step)
-            line += f", {format_seconds(left)} left"
+        line = ", ".join([f"step {step}/{num_steps}: {shown[0]}", *shown[1:], *self._left(state)])
         if self._bar is None:
             log.info(line)
-        else:
-            self._bar.set_postfix_str(", ".join(shown[:1] + shown[-1:]))
-            log.debug(line)
+            return
+        log.debug(line)
+        rate = values.get("train/tokens_per_second")
+        self._figures = shown[0] if rate is None else f"{shown[0]}, {rate:,.0f} tokens/s"
+        self._draw(state)
+
+    def _left(self, state: TrainerState) -> list[str]:
+        """The time left, once a step has been timed."""
+        if not self.num_timed_steps:
+            return []
+        left = self.seconds / self.num_timed_steps * (state.max_steps - state.global_step)
+        return [f"{format_seconds(left)} left"]
+
+    def _draw(self, state: TrainerState) -> None:
+        if self._bar is not None:
+            figures = [self._figures] if self._figures else []
+            note = ", ".join([*figures, *self._left(state)])
+            self._bar.show(state.global_step, total=state.max_steps, note=note)
 
 
 LOGGED = ("loss", "grad_norm", "learning_rate", "epoch")
-
-
-def format_seconds(seconds: float) -> str:
-    """1:02:03 or 02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"

@@ -53,8 +53,8 @@ def test_answers_do_not_depend_on_batches(model: GlmForCausalLM, batch_size: int
         progress=lambda *counts: done.append(counts),
     )
     assert answers == wanted
-    assert done[-1] == (9, 9)
-    assert len(done) == -(-9 // batch_size)
+    assert (done[0], done[-1]) == ((0, 9), (9, 9))
+    assert len(done) == 1 - (-9 // batch_size)
 
 
 def test_a_batch_ends_with_its_last_answer(model: GlmForCausalLM) -> None:
