@@ -21,8 +21,6 @@ from glm_experiments.config import (
     Config,
     DataParallelConfig,
     DisabledConfig,
-    FreezeConfig,
-    FullConfig,
     ModelParallelConfig,
     ShardedConfig,
 )
@@ -158,7 +156,7 @@ def run_stages(
     precision = plan_precision(
         dtype=getattr(torch, config.model.dtype),
         trained_dtype=getattr(torch, config.tuner.dtype),
-        trains_own_weights=isinstance(config.tuner, FullConfig | FreezeConfig),
+        trains_own_weights=config.tuner.trains_own_weights,
         device=placement.device,
     )
     with processes.main_first():  # the others find what it has downloaded and encoded
@@ -322,8 +320,7 @@ def plan_wrap(config: Config, placement: Placement) -> Callable[[nn.Module], nn.
         return None
     if isinstance(config.parallelism, ShardedConfig):
         # The gradients of the model's own weights are as large as what was sharded.
-        trains_own_weights = isinstance(config.tuner, FullConfig | FreezeConfig)
-        return functools.partial(ShardedPasses, reduces_every_pass=trains_own_weights)
+        return functools.partial(ShardedPasses, reduces_every_pass=config.tuner.trains_own_weights)
     return functools.partial(replicate, device=placement.device)
 
 
