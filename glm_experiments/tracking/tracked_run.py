@@ -11,7 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from glm_experiments.config import TensorboardConfig, TrackingConfig, TrackioConfig, WandbConfig
+from glm_experiments.config import (
+    DisabledConfig,
+    TensorboardConfig,
+    TrackingConfig,
+    TrackioConfig,
+    WandbConfig,
+)
 from glm_experiments.results import status_of
 from glm_experiments.tracking.description import RunDescription, one_line
 from glm_experiments.tracking.local_trackers import TensorboardTracker, TrackioTracker
@@ -125,7 +131,10 @@ def start_tracker(
             return TensorboardTracker(description)
         case TrackioConfig():
             return TrackioTracker(config, description)
-    return None
+        case DisabledConfig():
+            return None
+        case _:
+            raise AssertionError(f"no tracker for {type(config).__name__}")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
