@@ -26,7 +26,7 @@ from glm_experiments.data.splits import load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.report import render_comparison, write_predictions
-from glm_experiments.parallelism.choosing import choose_strategy
+from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
 from glm_experiments.record.files import ADAPTER, CACHE, METRICS, PREDICTIONS, REJECTED

@@ -157,7 +157,7 @@ def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:
         RuntimeError: for a device that is not there.
     """
     from glm_experiments.assembly import assemble
-    from glm_experiments.parallelism.choosing import choose_for_answers
+    from glm_experiments.parallelism.strategies import choose_for_answers
     from glm_experiments.tuners import load_adapter
 
     adapter = find_adapter(run_dir, checkpoint)

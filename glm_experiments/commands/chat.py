@@ -52,7 +52,8 @@ class Conversation:
                 return "started anew"
             case "/help":
                 return HELP
-        return f"there is no command {word}\n{HELP}"
+            case _:
+                return f"there is no command {word}\n{HELP}"
 
 
 def drop_oldest_turns(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
-from glm_experiments.config import Config, PTuningV2Config
+from glm_experiments.config import Config
 from glm_experiments.record.writing import write_json
 
 
@@ -37,12 +37,12 @@ def export_run(arguments: argparse.Namespace, config: Config) -> None:
 
 def write_export(run: runs.LoadedRun, folder: Path) -> str:
     """Write the exported folder; returns what it holds, in words."""
-    from glm_experiments.tuners import fold_projection, merge_adapter, save_adapter
+    from glm_experiments.tuners import can_merge, fold_adapter, merge_adapter, save_adapter
 
     config = run.parts.config
-    if isinstance(config.tuner, PTuningV2Config):
-        # A prefix has no place in the base's weights: it stays an adapter, in its smallest form.
-        model = fold_projection(run.model) if config.tuner.prefix_projection else run.model
+    if not can_merge(run.model):
+        # What has no place in the base's weights stays an adapter, in its smallest form.
+        model = fold_adapter(run.model)
         save_adapter(model, folder, prompt_format=config.data.prompt_format, base=config.model.path)
         run.parts.tokenizer.save_pretrained(folder)
         return f"adapter for {config.model.path} (glm_experiments.tuners.load_adapter)"

@@ -11,7 +11,7 @@ from glm_experiments.config.parallelism import ParallelismConfig
 from glm_experiments.config.rules import check
 from glm_experiments.config.tracking import TrackingConfig
 from glm_experiments.config.training import TrainingConfig, batch_problems
-from glm_experiments.config.tuner import FullConfig, TrainableDtype, TunerConfig
+from glm_experiments.config.tuner import OwnWeights, TrainableDtype, TunerConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,7 +80,8 @@ class Config:
 
     def random_weights_problems(self) -> list[str]:
         """Adapters beside random weights learn nothing."""
-        if self.model.weights is Weights.random and not isinstance(self.tuner, FullConfig):
+        is_all_trained = self.tuner.own_weights is OwnWeights.all
+        if self.model.weights is Weights.random and not is_all_trained:
             return [
                 f"tuner={self.tuner.name} would leave the random weights of model.weights=random "
                 "as they are; type tuner=full, or model.weights=pretrained"

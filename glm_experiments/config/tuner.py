@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from glm_experiments.config.rules import check, positive, within
 
@@ -13,9 +14,20 @@ class TrainableDtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class OwnWeights(StrEnum):
+    """How many of the model's own weights a tuner trains; an adapter beside them is none."""
+
+    none = "none"
+    some = "some"
+    all = "all"
+
+
 @dataclass(kw_only=True, slots=True)
 class TunerConfig:
     """How the model is tuned: which parameters move."""
+
+    own_weights: ClassVar[OwnWeights]
+    """Every tuner says it of itself; it is no setting."""
 
     name: str
     dtype: TrainableDtype
@@ -23,8 +35,8 @@ class TunerConfig:
 
     @property
     def trains_own_weights(self) -> bool:
-        """Whether parameters of the model itself move, not some beside them."""
-        return False
+        """Whether any of the model's own weights train."""
+        return self.own_weights is not OwnWeights.none
 
     def problems(self) -> list[str]:
         return []
@@ -33,6 +45,8 @@ class TunerConfig:
 @dataclass(kw_only=True, slots=True)
 class LoraConfig(TunerConfig):
     """Low-rank adapters beside frozen linears, by peft (arXiv:2106.09685)."""
+
+    own_weights: ClassVar[OwnWeights] = OwnWeights.none
 
     r: int
     lora_alpha: float
@@ -60,6 +74,8 @@ class LoraConfig(TunerConfig):
 class PTuningV2Config(TunerConfig):
     """Learned key/value pairs before the sequence in every layer (arXiv:2110.07602)."""
 
+    own_weights: ClassVar[OwnWeights] = OwnWeights.none
+
     num_virtual_tokens: int
     prefix_projection: bool
     """Reparametrise the prefix by a two-layer tanh MLP while training."""
@@ -74,20 +90,16 @@ class PTuningV2Config(TunerConfig):
 class FreezeConfig(TunerConfig):
     """Train the last blocks, freeze the rest."""
 
+    own_weights: ClassVar[OwnWeights] = OwnWeights.some
+
     num_trainable_layers: int
 
     def problems(self) -> list[str]:
         return positive("tuner", {"num_trainable_layers": self.num_trainable_layers})
-
-    @property
-    def trains_own_weights(self) -> bool:
-        return True
 
 
 @dataclass(kw_only=True, slots=True)
 class FullConfig(TunerConfig):
     """Train every parameter."""
 
-    @property
-    def trains_own_weights(self) -> bool:
-        return True
+    own_weights: ClassVar[OwnWeights] = OwnWeights.all

@@ -41,6 +41,8 @@ class Form:
                 return ["conversations"]
             case DataFormat.text:
                 return ["text"]
+            case _:
+                raise AssertionError(f"no columns for data.format={self.format}")
 
     def optional_columns(self) -> list[str]:
         """Columns that are read where a row has them."""

@@ -49,7 +49,8 @@ def _choose_reader(file: Path, stream: TextIO) -> Iterator[Row]:
             return _read_table(str(file), stream, delimiter=",")
         case ".tsv":
             return _read_table(str(file), stream, delimiter="\t")
-    return read_json_rows(str(file), stream)
+        case _:  # JSON, whatever its name
+            return read_json_rows(str(file), stream)
 
 
 def _read_lines_of_text(file: str, stream: TextIO) -> Iterator[Row]:

@@ -61,6 +61,8 @@ def read_row(row: Row, form: Form) -> Sample:
                 Message("user", _read_text(columns[prompt], "question", column=prompt)),
                 Message("assistant", _read_text(columns[response], "answer", column=response)),
             ]
+        case _:
+            raise AssertionError(f"no reader for data.format={form.format}")
     return Conversation(tuple(messages), row.file, row.line)
 
 

@@ -1,6 +1,6 @@
 """What a run asks of its parallelism, and the answers of one process on one device.
 
-A class an option overrides what it does otherwise; `choosing` knows them all. Knows models, and no
+A class an option overrides what it does otherwise; `strategies` knows them all. Knows models, and no
 tuner, data or Trainer.
 """
 

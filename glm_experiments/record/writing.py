@@ -36,7 +36,8 @@ def _plain(value: Any) -> Any:
             return [_plain(each) for each in value]
         case _ if hasattr(value, "item"):
             return _plain(value.item())
-    return str(value)
+        case _:
+            return str(value)
 
 
 def write_json(file: Path, value: Any) -> None:

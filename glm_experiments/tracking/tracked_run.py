@@ -11,7 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from glm_experiments.config import TensorboardConfig, TrackingConfig, TrackioConfig, WandbConfig
+from glm_experiments.config import (
+    DisabledConfig,
+    TensorboardConfig,
+    TrackingConfig,
+    TrackioConfig,
+    WandbConfig,
+)
 from glm_experiments.nesting import flatten_values
 from glm_experiments.record.errors import status_of
 from glm_experiments.tracking.description import RunDescription, one_line
@@ -131,4 +137,7 @@ def start_tracker(
             return TensorboardTracker(description)
         case TrackioConfig():
             return TrackioTracker(config, description)
-    return None
+        case DisabledConfig():
+            return None
+        case _:
+            raise AssertionError(f"no tracker for {type(config).__name__}")

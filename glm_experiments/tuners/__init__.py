@@ -3,16 +3,19 @@
 from glm_experiments.tuners.adapters import TunerAdapter, load_adapter, save_adapter
 from glm_experiments.tuners.tuning import (
     apply_tuner,
-    count_parameters,
+    can_merge,
+    fold_adapter,
     fold_projection,
     merge_adapter,
-    trainable_parameters,
 )
+from glm_experiments.tuners.weights import count_parameters, trainable_parameters
 
 __all__ = [
     "TunerAdapter",
     "apply_tuner",
+    "can_merge",
     "count_parameters",
+    "fold_adapter",
     "fold_projection",
     "load_adapter",
     "merge_adapter",

@@ -6,7 +6,9 @@ trained tensors; a LoRA folder is also one that peft reads. Adapters of others l
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,12 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from glm_experiments.config import (
-    SCHEMAS,
-    FreezeConfig,
-    FullConfig,
-    PTuningV2Config,
-    TrainableDtype,
-)
+from glm_experiments.config import SCHEMAS, OwnWeights, TunerConfig
 from glm_experiments.models.checkpoints import read_json
 from glm_experiments.record.files import ADAPTER, numbered_checkpoints
-from glm_experiments.tuners import lora, peft_folders, published_prefix
-from glm_experiments.tuners.blocks import find_blocks
-from glm_experiments.tuners.lora import remove_lora
+from glm_experiments.tuners import peft_folders, published_prefix
+from glm_experiments.tuners.choosing import choose_tuner
+from glm_experiments.tuners.lora import Lora
 from glm_experiments.tuners.origins import (
     Base,
     Origin,
@@ -35,12 +31,13 @@ from glm_experiments.tuners.origins import (
     find_origin,
     remember_origin,
 )
-from glm_experiments.tuners.p_tuning_v2 import insert_prefixes, remove_prefixes
-from glm_experiments.tuners.tuning import trainable_parameters
-from glm_experiments.tuners.weights import State, fill, read_tensors
+from glm_experiments.tuners.p_tuning_v2 import PTuningV2
+from glm_experiments.tuners.tuner import WEIGHTS, Tuner
+from glm_experiments.tuners.weights import Tensors, read_tensors, trainable_parameters
 
 DESCRIPTION = "adapter.json"
-WEIGHTS = "adapter_model.safetensors"
+# Puts an adapter onto a model; returns the tuner's settings.
+Load = Callable[[PreTrainedModel], dict[str, Any]]
 
 
 class TunerAdapter:
@@ -53,15 +50,15 @@ class TunerAdapter:
         origin = find_origin(model)
         if origin is None:
             raise ValueError("the model carries no adapter to save; apply a tuner first")
-        self.is_lora = origin.tuner["name"] == "lora"
-        self.peft_config = lora.find_config(model, base=base) if self.is_lora else None
+        self.tuner = origin.tuner
+        self.write_companions = origin.tuner.plan_companions(model, base=base)
         self.description = {
-            "tuner": origin.tuner,
+            "tuner": origin.settings,
             "prompt_format": str(prompt_format),
             "base": {**asdict(origin.base), "name": base},
         }
 
-    def save(self, folder: Path, state: State) -> None:
+    def save(self, folder: Path, state: Tensors) -> None:
         """Write the trained parameters, by their names in the model.
 
         Raises:
@@ -70,11 +67,10 @@ class TunerAdapter:
         if not state:
             raise ValueError(f"there is nothing trained to save into {folder}; check the tuner")
         folder.mkdir(parents=True, exist_ok=True)
-        if self.peft_config is not None:
-            self.peft_config.save_pretrained(str(folder))
-            state = {lora.to_file_name(name): value for name, value in state.items()}
+        if self.write_companions is not None:
+            self.write_companions(folder)
         save_file(
-            {name: value.contiguous() for name, value in state.items()},
+            {self.tuner.to_file_name(name): value.contiguous() for name, value in state.items()},
             folder / WEIGHTS,
             metadata={"format": "pt"},
         )
@@ -83,12 +79,10 @@ class TunerAdapter:
         # safetensors 0.8 lets only the owner read its files; whoever may read one may read both.
         (folder / WEIGHTS).chmod((folder / DESCRIPTION).stat().st_mode)
 
-    def read(self, folder: Path) -> State:
+    def read(self, folder: Path) -> Tensors:
         """The trained parameters that `save` wrote, by their names in the model."""
         state = read_tensors(folder / WEIGHTS)
-        if self.is_lora:
-            return {lora.from_file_name(name): value for name, value in state.items()}
-        return state
+        return {self.tuner.from_file_name(name): value for name, value in state.items()}
 
 
 def save_adapter(model: PreTrainedModel, folder: Path, *, prompt_format: str, base: str) -> None:
@@ -120,37 +114,38 @@ def load_adapter(model: PreTrainedModel, path: str | Path) -> PreTrainedModel:
     """
     check_plain(model)
     path = find_source(Path(path).expanduser())
+    tuner, load = find_loader(path)
     base = describe_base(model)
     trains = {name: each.requires_grad for name, each in model.named_parameters()}
     try:
-        tuner = load_from(model, path)
+        settings = load(model)
     except ValueError:
-        remove_lora(model)
-        remove_prefixes(model)
+        tuner.remove(model)
         for name, each in model.named_parameters():
             each.requires_grad_(trains[name])
         raise
     trained = frozenset(trainable_parameters(model))
-    remember_origin(model, Origin(tuner=tuner, base=base, trained=trained))
+    remember_origin(model, Origin(tuner=tuner, settings=settings, base=base, trained=trained))
     model.requires_grad_(False)
     model.train(False)
     return model
 
 
-def load_from(model: PreTrainedModel, path: Path) -> dict[str, Any]:
-    """Load whatever kind of adapter a path holds; returns the tuner's settings.
+def find_loader(path: Path) -> tuple[Tuner[Any], Load]:
+    """The tuner of whatever kind of adapter a path holds, and what puts it onto a model.
 
     Raises:
-        ValueError: with adapters in the model, where they are found not to fit it.
+        ValueError: for what is no adapter. The loader: for what doesn't fit the model, with
+            adapters in it.
     """
     if (path / DESCRIPTION).is_file():
-        return load_own(model, path)
+        return find_own(path)
     if (path / peft_folders.CONFIG).is_file():
-        return peft_folders.load_peft_folder(model, path)
+        return Lora(), functools.partial(peft_folders.load_peft_folder, folder=path)
     if published_prefix.is_published_prefix(path):
-        return published_prefix.load_published_prefix(model, path)
+        return PTuningV2(), functools.partial(published_prefix.load_published_prefix, folder=path)
     if path.is_file():
-        return peft_folders.load_bare_file(model, path)
+        return Lora(), functools.partial(peft_folders.load_bare_file, file=path)
     raise ValueError(
         f"{path} is no adapter; give a folder with {DESCRIPTION} (ours), "
         f"{peft_folders.CONFIG} (peft) or {published_prefix.CONFIG} with pre_seq_len and "
@@ -181,35 +176,23 @@ def name_nearby(folder: Path) -> str:
     return f"; did you mean {checkpoints[-1]}?" if checkpoints else ""
 
 
-def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
-    """Load an adapter that `TunerAdapter.save` wrote; returns the tuner's settings."""
+def find_own(folder: Path) -> tuple[Tuner[Any], Load]:
+    """The tuner of an adapter that `TunerAdapter.save` wrote, and what puts it onto a model."""
     description = read_json(folder / DESCRIPTION)
     try:
-        tuner: dict[str, Any] = description["tuner"]
+        settings: dict[str, Any] = description["tuner"]
         base = Base(**description["base"])
-        # LoRA's settings are in peft's own file; ours know only a few of another's adapter.
-        is_lora, schema = tuner["name"] == "lora", SCHEMAS["tuner"][tuner["name"]]
-        config = None if is_lora else schema(**{**tuner, "dtype": TrainableDtype(tuner["dtype"])})
+        schema: type[TunerConfig] = SCHEMAS["tuner"][settings["name"]]
+        tuner = choose_tuner(schema)
+        config = tuner.read_config(schema, settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / DESCRIPTION} describes no adapter ({error}); copy the file again"
         ) from error
-    check_base(base, model, replaces_weights=isinstance(config, FullConfig))
-    if is_lora:
-        if not (folder / peft_folders.CONFIG).is_file():
-            raise ValueError(f"{folder} lacks {peft_folders.CONFIG}; copy the file there")
-        peft_folders.load_peft_folder(model, folder)
-        return tuner
-    match config:
-        case PTuningV2Config():
-            insert_prefixes(model, config)
-        case FreezeConfig():
-            model.requires_grad_(False)
-            for block in find_blocks(model)[-config.num_trainable_layers :]:
-                block.requires_grad_(True)
-        case FullConfig():
-            model.requires_grad_(True)
-    state = read_tensors(folder / WEIGHTS)
-    expected = set(trainable_parameters(model))
-    fill(model, state, source=folder, base=base.name, expected=expected)
-    return tuner
+
+    def load(model: PreTrainedModel) -> dict[str, Any]:
+        check_base(base, model, replaces_weights=schema.own_weights is OwnWeights.all)
+        tuner.load(model, config, folder=folder, base=base.name)
+        return settings
+
+    return tuner, load

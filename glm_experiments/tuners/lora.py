@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
-import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import peft
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
 from glm_experiments.config import LoraConfig
-
-ADAPTER_NAME = "default"
-# Parameter `X.lora_A.default.weight` of a model is `base_model.model.X.lora_A.weight` in a file.
-_FILE_PREFIX = "base_model.model."
-_IN_MODEL = re.compile(rf"(\.lora_\w+)\.{ADAPTER_NAME}(?=\.|$)")
-_IN_FILE = re.compile(rf"(\.lora_\w+)(?:\.{ADAPTER_NAME})?(?=\.|$)")
-_MAGNITUDE = "lora_magnitude_vector"
-
-
-class InputDtypeLinear(nn.Linear):
-    """A small linear kept in float32 that computes in its input's precision.
-
-    peft would rather cast the input up, which costs memory and speed at every adapted module.
-    """
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) -> (..., out_features), in the dtype of `input`."""
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return nn.functional.linear(input, self.weight.to(input.dtype), bias)
+from glm_experiments.tuners import lora_modules, peft_folders
+from glm_experiments.tuners.lora_modules import (
+    ADAPTER_NAME,
+    inject,
+    lora_layers,
+    merge_lora,
+    remove_lora,
+)
+from glm_experiments.tuners.tuner import Tuner
 
 
 def build_peft_config(config: LoraConfig) -> peft.LoraConfig:
@@ -47,36 +38,61 @@ def build_peft_config(config: LoraConfig) -> peft.LoraConfig:
     )
 
 
-def apply_lora(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> None:
-    """Put trainable adapters beside the targeted linears and freeze the rest.
+class Lora(Tuner[LoraConfig]):
+    """Trains low-rank matrices beside the targeted linears; its folder is one of peft's, too."""
 
-    Raises:
-        ValueError: for a target that names no linear module.
-    """
-    check_targets(model, config.target_modules)
-    inject(model, build_peft_config(config), dtype=getattr(torch, config.dtype))
-    generator = torch.Generator().manual_seed(seed)
-    for layer in lora_layers(model):
-        weight = layer.lora_A[ADAPTER_NAME].weight
-        # nn.Linear's own law, drawn on the CPU so that every device starts alike.
-        bound = 1 / math.sqrt(weight.shape[1])
-        drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
-        weight.data.copy_(drawn)
+    def apply(self, model: PreTrainedModel, config: LoraConfig, *, seed: int) -> None:
+        """Put trainable adapters beside the targeted linears and freeze the rest.
 
+        Raises:
+            ValueError: for a target that names no linear module.
+        """
+        self.insert(model, config)
+        generator = torch.Generator().manual_seed(seed)
+        for layer in lora_layers(model):
+            weight = layer.lora_A[ADAPTER_NAME].weight
+            # nn.Linear's own law, drawn on the CPU so that every device starts alike.
+            bound = 1 / math.sqrt(weight.shape[1])
+            drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+            weight.data.copy_(drawn)
 
-def inject(model: PreTrainedModel, config: peft.LoraConfig, *, dtype: torch.dtype) -> None:
-    """Insert adapters of the given dtype; they alone are trainable afterwards."""
-    peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER_NAME)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
-    for layer in lora_layers(model):
-        # DoRA reads the adapters' weights itself and wants peft's way of casting.
-        if not layer.lora_variant:
-            layer.cast_input_dtype_enabled = False
-            for part in (*layer.lora_A.values(), *layer.lora_B.values()):
-                part.__class__ = InputDtypeLinear
+    def insert(self, model: PreTrainedModel, config: LoraConfig) -> None:
+        """Put adapters beside the targeted linears."""
+        check_targets(model, config.target_modules)
+        inject(model, build_peft_config(config), dtype=getattr(torch, config.dtype))
+
+    def remove(self, model: PreTrainedModel) -> None:
+        """Take the adapters away."""
+        remove_lora(model)
+
+    def merge(self, model: PreTrainedModel) -> None:
+        """Add the adapters to the weights beside them."""
+        merge_lora(model)
+
+    def read_config(self, schema: type[LoraConfig], settings: dict[str, Any]) -> LoraConfig | None:
+        """None: they are in peft's own file; ours know only a few of another's adapter."""
+        return None
+
+    def load(
+        self, model: PreTrainedModel, config: LoraConfig | None, *, folder: Path, base: str
+    ) -> None:
+        """Load as peft's what is one of its folders."""
+        if not (folder / peft_folders.CONFIG).is_file():
+            raise ValueError(f"{folder} lacks {peft_folders.CONFIG}; copy the file there")
+        peft_folders.load_peft_folder(model, folder)
+
+    def plan_companions(self, model: PreTrainedModel, *, base: str) -> Callable[[Path], None]:
+        """Peft's description of the adapters."""
+        config = find_config(model, base=base)
+        return lambda folder: config.save_pretrained(str(folder))
+
+    def to_file_name(self, name: str) -> str:
+        """A parameter's name -> its name in peft's files."""
+        return lora_modules.to_file_name(name)
+
+    def from_file_name(self, name: str) -> str:
+        """A name in peft's files -> the parameter's name."""
+        return lora_modules.from_file_name(name)
 
 
 def check_targets(model: nn.Module, targets: list[str]) -> None:
@@ -97,42 +113,9 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
         )
 
 
-def lora_layers(model: nn.Module) -> list[LoraLayer]:
-    """The adapted modules, in the model's order."""
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
-
-
 def find_config(model: PreTrainedModel, *, base: str) -> peft.LoraConfig:
     """The library's config of the adapters in a model, as it is saved beside them."""
     config = copy.copy(model.peft_config[ADAPTER_NAME])
     config.base_model_name_or_path = base
     config.inference_mode = True
     return config
-
-
-def merge_lora(model: PreTrainedModel) -> None:
-    """Add the adapters to the weights beside them and take them away."""
-    for layer in lora_layers(model):
-        layer.merge()
-    remove_lora(model)
-
-
-def remove_lora(model: PreTrainedModel) -> None:
-    """Take the adapters away, if there are any; the weights beside them stay as they are."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, LoraLayer):
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, module.get_base_layer())
-    vars(model).pop("peft_config", None)
-
-
-def to_file_name(name: str) -> str:
-    """A parameter's name -> its name in peft's files."""
-    name = _IN_MODEL.sub(r"\1", name)
-    return _FILE_PREFIX + name.replace(f"{_MAGNITUDE}.weight", _MAGNITUDE)
-
-
-def from_file_name(name: str) -> str:
-    """A name in peft's files -> the parameter's name."""
-    name = _IN_FILE.sub(rf"\1.{ADAPTER_NAME}", name.removeprefix(_FILE_PREFIX))
-    return f"{name}.weight" if name.endswith(f"{_MAGNITUDE}.{ADAPTER_NAME}") else name

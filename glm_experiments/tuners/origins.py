@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from glm_experiments.tuners.tuner import Tuner
+
 GEOMETRY = (
     "hidden_size",
     "num_hidden_layers",
@@ -42,9 +44,10 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """How a model came to be tuned: the tuner's settings, what it was before, what trains."""
+    """How a model came to be tuned: by what, with what settings, from which base; what trains."""
 
-    tuner: dict[str, Any]
+    tuner: Tuner[Any]
+    settings: dict[str, Any]
     base: Base
     trained: frozenset[str]
 
@@ -136,6 +139,6 @@ def check_plain(model: PreTrainedModel) -> None:
     """
     if (origin := find_origin(model)) is not None:
         raise ValueError(
-            f"{model.name_or_path} already carries a {origin.tuner['name']} adapter; "
+            f"{model.name_or_path} already carries a {origin.settings['name']} adapter; "
             "load the base afresh, or merge the adapter first"
         )

@@ -21,6 +21,7 @@ from glm_experiments.tuners.prefix_attention import (
     Prefix,
     ProjectedPrefix,
 )
+from glm_experiments.tuners.tuner import Tuner
 
 ENCODER = "prefix_encoder"
 
@@ -41,24 +42,47 @@ class PrefixEncoder(nn.Module):
         return hidden
 
 
-def apply_p_tuning_v2(model: PreTrainedModel, config: PTuningV2Config, *, seed: int) -> None:
-    """Give every attention module a trainable prefix and freeze the model.
+class PTuningV2(Tuner[PTuningV2Config]):
+    """Trains a prefix in every layer."""
 
-    Raises:
-        ValueError: for an attention implementation that has no form with a prefix.
-    """
-    insert_prefixes(model, config)
-    generator = torch.Generator().manual_seed(seed)
-    # The laws of nn.Embedding and nn.Linear, which the published code starts from.
-    if config.prefix_projection:
-        encoder = find_encoder(model)
-        draw_normal(encoder.embedding.weight, generator)
-        draw_linear(encoder.trans[0], generator)
-    for prefix in find_prefixes(model):
-        if isinstance(prefix, ProjectedPrefix):
-            draw_linear(prefix, generator)
-        else:
-            draw_normal(prefix.weight, generator)
+    unmergeable = (
+        "a prefix has no weights of the model to be merged into; keep it as an adapter, "
+        "with fold_projection where it has a projection"
+    )
+
+    def apply(self, model: PreTrainedModel, config: PTuningV2Config, *, seed: int) -> None:
+        """Give every attention module a trainable prefix and freeze the model.
+
+        Raises:
+            ValueError: for an attention implementation that has no form with a prefix.
+        """
+        insert_prefixes(model, config)
+        generator = torch.Generator().manual_seed(seed)
+        # The laws of nn.Embedding and nn.Linear, which the published code starts from.
+        if config.prefix_projection:
+            encoder = find_encoder(model)
+            draw_normal(encoder.embedding.weight, generator)
+            draw_linear(encoder.trans[0], generator)
+        for prefix in find_prefixes(model):
+            if isinstance(prefix, ProjectedPrefix):
+                draw_linear(prefix, generator)
+            else:
+                draw_normal(prefix.weight, generator)
+
+    def insert(self, model: PreTrainedModel, config: PTuningV2Config) -> None:
+        """Give every attention module a prefix."""
+        insert_prefixes(model, config)
+
+    def remove(self, model: PreTrainedModel) -> None:
+        """Take the prefixes away."""
+        remove_prefixes(model)
+
+    def fold(self, model: PreTrainedModel, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """Replace a projected prefix by the keys and values that it comes to."""
+        if not settings.get("prefix_projection"):
+            return None
+        fold_prefixes(model)
+        return {**settings, "prefix_projection": False}
 
 
 def insert_prefixes(model: PreTrainedModel, config: PTuningV2Config) -> None:
@@ -123,8 +147,8 @@ def hand_over_hidden(
 
 
 @torch.no_grad()
-def fold_prefixes(model: PreTrainedModel) -> list[str]:
-    """Replace projected prefixes by what they come to; return their parameters' names."""
+def fold_prefixes(model: PreTrainedModel) -> None:
+    """Replace projected prefixes by what they come to, of the same names."""
     encoder = find_encoder(model)
     hidden = encoder()
     for attention in find_attentions(model):
@@ -135,7 +159,6 @@ def fold_prefixes(model: PreTrainedModel) -> list[str]:
         prefix.requires_grad_(False)
         attention.prefix = prefix.train(model.training)
     remove_encoder(model)
-    return [f"{name}.weight" for name, each in model.named_modules() if isinstance(each, Prefix)]
 
 
 def remove_encoder(model: PreTrainedModel) -> None:

@@ -16,9 +16,9 @@ from transformers import GlmConfig, PreTrainedModel
 
 from glm_experiments.models.checkpoints import read_json
 from glm_experiments.models.published import build_converter
-from glm_experiments.tuners import lora
+from glm_experiments.tuners import lora_modules
 from glm_experiments.tuners.origins import check_name
-from glm_experiments.tuners.weights import State, fill, misfit, read_tensors
+from glm_experiments.tuners.weights import Tensors, fill, misfit, read_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -52,7 +52,9 @@ def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise ValueError(f"{folder} has none of {', '.join(WEIGHTS)}; copy the weights there")
-    state = {lora.from_file_name(name): tensor for name, tensor in read_tensors(file).items()}
+    state = {
+        lora_modules.from_file_name(name): tensor for name, tensor in read_tensors(file).items()
+    }
     if settings.get("enable_lora"):
         places = [place for place, is_adapted in enumerate(settings["enable_lora"]) if is_adapted]
         state = {name: widen(tensor, places=places) for name, tensor in state.items()}
@@ -68,14 +70,14 @@ def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     return put_lora(model, state, config=config, source=folder)
 
 
-def split_published(model: PreTrainedModel, state: State) -> State:
+def split_published(model: PreTrainedModel, state: Tensors) -> Tensors:
     """Adapters on a fused module -> the same adapters on its parts.
 
     A part's rows of W + B A are the part's rows of W plus those of B, times the whole A.
     """
     assert isinstance(model.config, GlmConfig)
     convert = build_converter(model.config)
-    split: State = {}
+    split: Tensors = {}
     for name, tensor in state.items():
         stem, _, kind = name.partition(".lora_")
         rows = next(value for key, value in state.items() if key.startswith(f"{stem}.lora_B."))
@@ -150,7 +152,9 @@ def set_rank(config: Any, *, num_blocks: int) -> None:
     config.fan_in_fan_out = False
 
 
-def put_lora(model: PreTrainedModel, state: State, *, config: Any, source: Path) -> dict[str, Any]:
+def put_lora(
+    model: PreTrainedModel, state: Tensors, *, config: Any, source: Path
+) -> dict[str, Any]:
     """Insert adapters by peft's own config and fill all of them; returns the settings.
 
     Whole weights in `state` (biases and modules that trained beside the adapters) replace the
@@ -177,7 +181,7 @@ def put_lora(model: PreTrainedModel, state: State, *, config: Any, source: Path)
     is_bfloat16 = adapters[0].dtype is torch.bfloat16
     # The library would keep such a module twice, which nothing here needs.
     modules_to_save, config.modules_to_save = config.modules_to_save, None
-    lora.inject(model, config, dtype=torch.bfloat16 if is_bfloat16 else torch.float32)
+    lora_modules.inject(model, config, dtype=torch.bfloat16 if is_bfloat16 else torch.float32)
     config.modules_to_save = modules_to_save
     expected = {name for name, _ in model.named_parameters() if ".lora_" in name} | whole
     fill(model, state, source=source, base=base, expected=expected)

@@ -17,7 +17,7 @@ from glm_experiments.models.checkpoints import read_json
 from glm_experiments.tuners.origins import check_name
 from glm_experiments.tuners.p_tuning_v2 import ENCODER, insert_prefixes
 from glm_experiments.tuners.prefix_attention import Prefix
-from glm_experiments.tuners.weights import State, fill, read_tensors
+from glm_experiments.tuners.weights import Tensors, fill, read_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "pytorch_model.bin"
@@ -66,7 +66,7 @@ def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any
     return asdict(config)
 
 
-def split_layers(model: PreTrainedModel, tensors: State) -> State:
+def split_layers(model: PreTrainedModel, tensors: Tensors) -> Tensors:
     """Published tensors, by their names after `prefix_encoder.` -> parameters of `model`.
 
     embedding.weight without projection: (virtual tokens, 2 * layers * kv heads * head_dim), each

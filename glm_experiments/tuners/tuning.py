@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
-from glm_experiments.config import (
-    FreezeConfig,
-    FullConfig,
-    LoraConfig,
-    PTuningV2Config,
-    TunerConfig,
-)
-from glm_experiments.tuners.blocks import apply_freeze, apply_full, end_mixed_precision
-from glm_experiments.tuners.lora import apply_lora, merge_lora
+from glm_experiments.config import OwnWeights, TunerConfig
+from glm_experiments.tuners.choosing import choose_tuner
 from glm_experiments.tuners.origins import (
     Origin,
     check_plain,
@@ -24,7 +16,7 @@ from glm_experiments.tuners.origins import (
     find_origin,
     remember_origin,
 )
-from glm_experiments.tuners.p_tuning_v2 import apply_p_tuning_v2, fold_prefixes
+from glm_experiments.tuners.weights import trainable_parameters
 
 
 def apply_tuner(model: PreTrainedModel, config: TunerConfig, *, seed: int = 0) -> PreTrainedModel:
@@ -36,21 +28,27 @@ def apply_tuner(model: PreTrainedModel, config: TunerConfig, *, seed: int = 0) -
         ValueError: for settings that don't fit the model, or a model that is tuned already.
     """
     check_plain(model)
-    base = describe_base(model)
-    match config:
-        case LoraConfig():
-            apply_lora(model, config, seed=seed)
-        case PTuningV2Config():
-            apply_p_tuning_v2(model, config, seed=seed)
-        case FreezeConfig():
-            apply_freeze(model, config)
-        case FullConfig():
-            apply_full(model, config)
-        case _:
-            raise AssertionError(config)
+    tuner, base = choose_tuner(type(config)), describe_base(model)
+    own = {name for name, _ in model.named_parameters()}
+    tuner.apply(model, config, seed=seed)
     trained = frozenset(trainable_parameters(model))
-    remember_origin(model, Origin(tuner=asdict(config), base=base, trained=trained))
+    check_trained(trained, own=own, config=config)
+    settings = asdict(config)
+    remember_origin(model, Origin(tuner=tuner, settings=settings, base=base, trained=trained))
     return model
+
+
+def check_trained(trained: frozenset[str], *, own: set[str], config: TunerConfig) -> None:
+    """What trains must be what the config's type says: precision and gradients are planned by it.
+
+    own: names of the parameters that the model had before.
+    """
+    is_enough = config.own_weights is not OwnWeights.all or trained >= own
+    is_true = config.trains_own_weights == bool(trained & own) and is_enough
+    assert is_true, (
+        f"{type(config).__name__} says that it trains {config.own_weights} of the model's own "
+        f"weights; it trains {len(trained & own)} of {len(own)}"
+    )
 
 
 def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
@@ -62,18 +60,29 @@ def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
     origin = find_origin(model)
     if origin is None:
         raise ValueError(f"{model.name_or_path} carries no adapter; load one first")
-    if origin.tuner["name"] == "p_tuning_v2":
-        raise ValueError(
-            "a prefix has no weights of the model to be merged into; keep it as an adapter, "
-            "with fold_projection where it has a projection"
-        )
-    if origin.tuner["name"] == "lora":
-        merge_lora(model)
+    if origin.tuner.unmergeable is not None:
+        raise ValueError(origin.tuner.unmergeable)
+    origin.tuner.merge(model)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, origin.base.dtype))
         parameter.requires_grad_(False)
-    end_mixed_precision(model)
     remember_origin(model, None)
+    return model
+
+
+def can_merge(model: PreTrainedModel) -> bool:
+    """Whether what was trained can become part of the model's own weights."""
+    origin = find_origin(model)
+    return origin is not None and origin.tuner.unmergeable is None
+
+
+def fold_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace what only training needed by what it comes to, where there is any, in place."""
+    origin = find_origin(model)
+    if origin is None or (settings := origin.tuner.fold(model, origin.settings)) is None:
+        return model
+    trained = origin.trained & dict(model.named_parameters()).keys()
+    remember_origin(model, replace(origin, settings=settings, trained=trained))
     return model
 
 
@@ -83,21 +92,7 @@ def fold_projection(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ValueError: for a model without a projected prefix.
     """
-    origin = find_origin(model)
-    if origin is None or not origin.tuner.get("prefix_projection"):
+    before = find_origin(model)
+    if find_origin(fold_adapter(model)) is before:
         raise ValueError(f"{model.name_or_path} carries no prefix with a projection to fold")
-    names = fold_prefixes(model)
-    tuner = {**origin.tuner, "prefix_projection": False}
-    remember_origin(model, Origin(tuner=tuner, base=origin.base, trained=frozenset(names)))
     return model
-
-
-def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training moves, by name."""
-    return {name: each for name, each in model.named_parameters() if each.requires_grad}
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Numbers of trainable parameters and of all."""
-    trainable = sum(each.numel() for each in trainable_parameters(model).values())
-    return trainable, sum(each.numel() for each in model.parameters())

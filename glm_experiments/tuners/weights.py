@@ -1,4 +1,7 @@
-"""A file -> tensors by name -> the parameters of a model, all checked before one is copied."""
+"""A file -> tensors by name -> the parameters of a model, all checked before one is copied.
+
+Also which of them train.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,24 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel
 
-State = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 
-def read_tensors(file: Path) -> State:
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training moves, by name."""
+    return {name: each for name, each in model.named_parameters() if each.requires_grad}
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Numbers of trainable parameters and of all."""
+    trainable = sum(each.numel() for each in trainable_parameters(model).values())
+    return trainable, sum(each.numel() for each in model.parameters())
+
+
+def read_tensors(file: Path) -> Tensors:
     """The tensors of a safetensors file, or of one that torch.save wrote; runs none of its code.
 
     Raises:
@@ -49,7 +64,7 @@ def read_tensors(file: Path) -> State:
 @torch.no_grad()
 def fill(
     model: PreTrainedModel,
-    state: State,
+    state: Tensors,
     *,
     source: Path,
     base: str | None = None,

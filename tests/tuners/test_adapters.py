@@ -5,9 +5,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glm_experiments.tuners import TunerAdapter, apply_tuner, load_adapter, save_adapter
+from glm_experiments.tuners import (
+    TunerAdapter,
+    apply_tuner,
+    load_adapter,
+    save_adapter,
+    trainable_parameters,
+)
 from glm_experiments.tuners.origins import check_name
-from glm_experiments.tuners.tuning import trainable_parameters
 from tests.tuners.tiny_models import build_batch, build_glm, lora_config, p_tuning_config
 
 
