@@ -18,6 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
+from glm_experiments.models.architectures.layer_list import find_layers
+
 
 def source_device() -> str:
     """Where each process loads a model that will be sharded: the main process has its numbers, on
@@ -34,8 +36,7 @@ def shard(model: PreTrainedModel, *, device: str) -> PreTrainedModel:
     the host's memory, once, and no device's.
     """
     mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
-    layers = model.base_model.layers
-    assert isinstance(layers, nn.ModuleList)
+    layers = find_layers(model)
     for layer in layers:
         receive(layer.modules(), device=device)
         fully_shard(layer, mesh=mesh)

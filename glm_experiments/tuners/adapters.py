@@ -21,9 +21,9 @@ from glm_experiments.config import (
     PTuningV2Config,
     TrainableDtype,
 )
-from glm_experiments.models.checkpoints import read_json
+from glm_experiments.models.architectures.layer_list import find_layers
+from glm_experiments.models.published.settings_files import read_settings
 from glm_experiments.tuners import lora, peft_folders, published_prefix
-from glm_experiments.tuners.blocks import find_blocks
 from glm_experiments.tuners.lora import remove_lora
 from glm_experiments.tuners.origins import (
     Base,
@@ -190,7 +190,7 @@ def step_in(name: str) -> int:
 
 def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     """Load an adapter that `TunerAdapter.save` wrote; returns the tuner's settings."""
-    description = read_json(folder / DESCRIPTION)
+    description = read_settings(folder / DESCRIPTION)
     try:
         tuner: dict[str, Any] = description["tuner"]
         base = Base(**description["base"])
@@ -212,8 +212,8 @@ def load_own(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
             insert_prefixes(model, config)
         case FreezeConfig():
             model.requires_grad_(False)
-            for block in find_blocks(model)[-config.num_trainable_layers :]:
-                block.requires_grad_(True)
+            for layer in find_layers(model)[-config.num_trainable_layers :]:
+                layer.requires_grad_(True)
         case FullConfig():
             model.requires_grad_(True)
     state = read_tensors(folder / WEIGHTS)

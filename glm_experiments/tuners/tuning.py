@@ -15,7 +15,6 @@ from glm_experiments.config import (
     PTuningV2Config,
     TunerConfig,
 )
-from glm_experiments.tuners.blocks import apply_freeze, apply_full, end_mixed_precision
 from glm_experiments.tuners.lora import apply_lora, merge_lora
 from glm_experiments.tuners.origins import (
     Origin,
@@ -24,6 +23,7 @@ from glm_experiments.tuners.origins import (
     find_origin,
     remember_origin,
 )
+from glm_experiments.tuners.own_weights import apply_freeze, apply_full, end_mixed_precision
 from glm_experiments.tuners.p_tuning_v2 import apply_p_tuning_v2, fold_prefixes
 
 
