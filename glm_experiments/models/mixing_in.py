@@ -13,7 +13,8 @@ from torch import nn
 def mix_in(module: nn.Module, mixin: type) -> None:
     """Make `module`, in place, an instance of its class with `mixin` before it; once."""
     if not isinstance(module, mixin):
-        module.__class__ = mixed_class(type(module), mixin)
+        cls: Any = type(module)
+        module.__class__ = mixed_class(cls, mixin)
 
 
 def take_out(module: nn.Module, mixin: type) -> None:
