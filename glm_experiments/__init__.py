@@ -1,5 +1,5 @@
 """Config-composed fine-tuning experiments for the GLM family."""
 
-from glm_experiments.models.registration import install_hook
+from glm_experiments.models.auto_classes import install_hook
 
 install_hook()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glm_experiments.models import load_tokenizer
-from glm_experiments.models.tokenizer_training import build_tokenizer_files
+from glm_experiments.models.tokenizers.tokenizer_training import build_tokenizer_files
 
 TEXTS = ["您好，你是谁？我是助手。", "Who are you? I am an assistant.", "问：答：再见世界 sop"] * 20
 SIZES = {"chatglm": 490, "chatglm3": 400}
@@ -33,8 +33,8 @@ def tiny_folder(generation: str) -> Path:
     if generation == "glm4":
         write_rank_file(folder)
         return folder
-    layout: Any = "chatglm" if generation == "chatglm" else "chatglm3"
-    build_tokenizer_files(TEXTS, vocabulary_size=SIZES[layout], folder=folder, layout=layout)
+    like: Any = "chatglm" if generation == "chatglm" else "chatglm3"
+    build_tokenizer_files(TEXTS, vocabulary_size=SIZES[like], folder=folder, generation=like)
     if generation == "chatglm2":
         settings = {"tokenizer_class": "ChatGLM2Tokenizer"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -88,7 +88,7 @@ class PTuningV2Config(TunerConfig):
 
 @dataclass(kw_only=True, slots=True)
 class FreezeConfig(TunerConfig):
-    """Train the last blocks, freeze the rest."""
+    """Train the last layers, freeze the rest."""
 
     own_weights: ClassVar[OwnWeights] = OwnWeights.some
 

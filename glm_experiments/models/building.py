@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from glm_experiments.models.vocabulary import describe_vocabulary
+from glm_experiments.models.tokenizers.vocabulary_match import describe_vocabulary
 
 ARCHITECTURES = ("glm", "glm4", "chatglm")
 

@@ -10,13 +10,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from glm_experiments.models import quantization
-from glm_experiments.models.checkpoints import (
-    FILE_PATTERNS,
-    Checkpoint,
-    open_checkpoint,
-    read_json,
-)
 from glm_experiments.models.devices import (
     DeviceMap,
     check_devices,
@@ -25,9 +18,17 @@ from glm_experiments.models.devices import (
     named_devices,
     plan_device_map,
 )
-from glm_experiments.models.filling import fill_model
-from glm_experiments.models.layouts import Layout, find_layout
-from glm_experiments.models.locations import find_model_folder
+from glm_experiments.models.published import dequantization
+from glm_experiments.models.published.filling import fill_model
+from glm_experiments.models.published.layout_finding import find_layout
+from glm_experiments.models.published.layouts import Layout
+from glm_experiments.models.published.locations import find_model_folder
+from glm_experiments.models.published.settings_files import read_settings
+from glm_experiments.models.published.weight_files import (
+    FILE_PATTERNS,
+    Checkpoint,
+    open_checkpoint,
+)
 
 ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention")
 
@@ -68,7 +69,7 @@ def load_model(
     check_devices(devices, dtype=dtype)
     if dequantize == "cpm_kernels":
         for device in devices:
-            quantization.check_cpm_kernels(device)
+            dequantization.check_cpm_kernels(device)
         if not layout.quantization_bit:
             raise ValueError(
                 f"dequantize=cpm_kernels: {path} holds no quantised weights (config.json has no "
@@ -97,12 +98,12 @@ def _check_options(
             f"attn_implementation={attn_implementation} is unknown; use one of "
             f"{', '.join(ATTENTION_IMPLEMENTATIONS)}"
         )
-    if dequantize not in quantization.METHODS:
+    if dequantize not in dequantization.METHODS:
         raise ValueError(
-            f"dequantize={dequantize} is unknown; use one of {', '.join(quantization.METHODS)}"
+            f"dequantize={dequantize} is unknown; use one of {', '.join(dequantization.METHODS)}"
         )
     if dequantize == "cpm_kernels" and not torch.cuda.is_available():
-        quantization.check_cpm_kernels(torch.device("cpu"))
+        dequantization.check_cpm_kernels(torch.device("cpu"))
 
 
 def _stored_dtype(layout: Layout, checkpoint: Checkpoint) -> torch.dtype:
@@ -140,7 +141,7 @@ def _load_generation_config(model: PreTrainedModel, folder: Path) -> None:
     """The published generation settings where there are some; end tokens then come from them."""
     if not (folder / "generation_config.json").is_file():
         return
-    read_json(folder / "generation_config.json")
+    read_settings(folder / "generation_config.json")
     from_config = model.generation_config
     model.generation_config = GenerationConfig.from_pretrained(folder)
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):

@@ -10,14 +10,14 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from glm_experiments.config import ModelConfig, Weights
+from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.models.building import build_model
-from glm_experiments.models.layouts import find_layout
 from glm_experiments.models.loading import load_model
-from glm_experiments.models.locations import find_model_folder
-from glm_experiments.models.loss import apply_label_only_loss
-from glm_experiments.models.tokenizer_loading import load_tokenizer
-from glm_experiments.models.tokenizer_training import Layout, build_tokenizer_files
-from glm_experiments.models.vocabulary import check_vocabulary
+from glm_experiments.models.published.layout_finding import find_layout
+from glm_experiments.models.published.locations import find_model_folder
+from glm_experiments.models.tokenizers.tokenizer_loading import load_tokenizer
+from glm_experiments.models.tokenizers.tokenizer_training import build_tokenizer_files
+from glm_experiments.models.tokenizers.vocabulary_match import check_vocabulary
 
 
 def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path) -> Any:
@@ -33,10 +33,13 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
         return load_tokenizer(config.path, revision=config.revision)
     assert config.vocabulary_size is not None
     if not folder.is_dir():
-        layout: Layout = "chatglm" if config.geometry.get("model_type") == "chatglm" else "chatglm3"
+        is_version_1 = config.geometry.get("model_type") == "chatglm"
         folder.mkdir(parents=True)
         build_tokenizer_files(
-            texts, vocabulary_size=config.vocabulary_size, folder=folder, layout=layout
+            texts,
+            vocabulary_size=config.vocabulary_size,
+            folder=folder,
+            generation="chatglm" if is_version_1 else "chatglm3",
         )
     return load_tokenizer(str(folder))
 

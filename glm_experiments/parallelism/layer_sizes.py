@@ -12,7 +12,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from glm_experiments.models.loss import CHUNK_LENGTH
+from glm_experiments.models.architectures.layer_list import find_layers
+from glm_experiments.models.architectures.loss import PIECE_LENGTH
 from glm_experiments.parallelism.layer_plan import LABELLED_SHARE, ModelSizes, Part
 
 NUM_OPTIMIZER_STATES = 2  # of Adam
@@ -62,7 +63,7 @@ def measure_sizes(
         )
     # Labelled rows are worked on in pieces; of one piece the logits are kept, of several none.
     labels = int(num_rows * length * LABELLED_SHARE)
-    num_pieces = max(labels // CHUNK_LENGTH, 1)
+    num_pieces = max(labels // PIECE_LENGTH, 1)
     logits = labels // num_pieces * model.config.vocab_size
     return ModelSizes(
         embedding=Part(
@@ -77,13 +78,6 @@ def measure_sizes(
         ),
         is_tied=not in_head,
     )
-
-
-def find_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's blocks, first to last."""
-    layers = model.base_model.layers
-    assert isinstance(layers, nn.ModuleList)
-    return layers
 
 
 def find_part(name: str, model: PreTrainedModel) -> int:

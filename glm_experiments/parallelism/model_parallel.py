@@ -5,7 +5,6 @@ Where which layer goes is `layer_plan`'s; here a model is made to run as it is l
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +15,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import PreTrainedModel
 
 from glm_experiments.config import ModelParallelConfig
-from glm_experiments.models.loss import sum_loss
+from glm_experiments.models.architectures.layer_list import find_layers
+from glm_experiments.models.architectures.loss import sum_loss
+from glm_experiments.models.mixing_in import mix_in
 from glm_experiments.parallelism.devices import check_alone, plan_devices
 from glm_experiments.parallelism.layer_plan import (
     Stage,
@@ -24,7 +25,7 @@ from glm_experiments.parallelism.layer_plan import (
     plan_stages,
     render_stages,
 )
-from glm_experiments.parallelism.layer_sizes import find_layers, measure_free_memory, measure_sizes
+from glm_experiments.parallelism.layer_sizes import measure_free_memory, measure_sizes
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
 from glm_experiments.processes.world import World
 
@@ -179,7 +180,7 @@ def split_model(model: PreTrainedModel, device_map: Mapping[str, str]) -> PreTra
     remove_library_hooks(model)
     copies = Copies()
     for module in (*find_layers(model), model.get_submodule("lm_head")):
-        module.__class__ = build_class(type(module))  # type: ignore[arg-type]
+        mix_in(module, OnDevice)
         module.stage_device = next(module.parameters()).device
         module.copies = copies
     # What the Trainer knows a split model by.
@@ -187,12 +188,6 @@ def split_model(model: PreTrainedModel, device_map: Mapping[str, str]) -> PreTra
         name: torch.device(device) for name, device in device_map.items()
     }
     return model
-
-
-@functools.cache  # one class each
-def build_class(cls: type[nn.Module]) -> type[nn.Module]:
-    """`cls` that moves its arguments, under the same name."""
-    return type(cls.__name__, (OnDevice, cls), {"__module__": cls.__module__})
 
 
 def remove_library_hooks(model: nn.Module) -> None:

@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
 from glm_experiments.config import ShardedConfig
+from glm_experiments.models.architectures.layer_list import find_layers
 from glm_experiments.parallelism.devices import plan_local_device, plan_processes
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
 from glm_experiments.processes.world import World
@@ -73,8 +74,7 @@ def shard(model: PreTrainedModel, *, device: str) -> PreTrainedModel:
     the host's memory, once, and no device's.
     """
     mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
-    layers = model.base_model.layers
-    assert isinstance(layers, nn.ModuleList)
+    layers = find_layers(model)
     for layer in layers:
         receive(layer.modules(), device=device)
         fully_shard(layer, mesh=mesh)

@@ -1,7 +1,7 @@
 """What a run asks of its parallelism, and the answers of one process on one device.
 
-A class an option overrides what it does otherwise; `strategies` knows them all. Knows models, and no
-tuner, data or Trainer.
+A class an option overrides what it does otherwise; `strategies` knows them all. Knows models, and
+no tuner, data or Trainer.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from glm_experiments.config import SCHEMAS, OwnWeights, TunerConfig
-from glm_experiments.models.checkpoints import read_json
+from glm_experiments.models.published.settings_files import read_settings
 from glm_experiments.record.files import ADAPTER, numbered_checkpoints
 from glm_experiments.tuners import peft_folders, published_prefix
 from glm_experiments.tuners.choosing import choose_tuner
@@ -178,7 +178,7 @@ def name_nearby(folder: Path) -> str:
 
 def find_own(folder: Path) -> tuple[Tuner[Any], Load]:
     """The tuner of an adapter that `TunerAdapter.save` wrote, and what puts it onto a model."""
-    description = read_json(folder / DESCRIPTION)
+    description = read_settings(folder / DESCRIPTION)
     try:
         settings: dict[str, Any] = description["tuner"]
         base = Base(**description["base"])

@@ -1,30 +1,31 @@
-"""Freezing: the last blocks train as they are, the rest stays."""
+"""Freezing: the last layers train as they are, the rest stays."""
 
 from __future__ import annotations
 
 from transformers import PreTrainedModel
 
 from glm_experiments.config import FreezeConfig
-from glm_experiments.tuners.blocks import apply_freeze, end_mixed_precision, find_blocks
+from glm_experiments.models.architectures.layer_list import find_layers
+from glm_experiments.tuners.own_weights import apply_freeze, end_mixed_precision
 from glm_experiments.tuners.tuner import Tuner
 
 
 class Freeze(Tuner[FreezeConfig]):
-    """Trains the last blocks."""
+    """Trains the last layers."""
 
     def apply(self, model: PreTrainedModel, config: FreezeConfig, *, seed: int) -> None:
-        """Make the last blocks trainable and freeze the rest.
+        """Make the last layers trainable and freeze the rest.
 
         Raises:
-            ValueError: where the model has fewer blocks.
+            ValueError: where the model has fewer layers.
         """
         apply_freeze(model, config)
 
     def insert(self, model: PreTrainedModel, config: FreezeConfig) -> None:
-        """Make the last blocks trainable, each in the precision that it has."""
+        """Make the last layers trainable, each in the precision that it has."""
         model.requires_grad_(False)
-        for block in find_blocks(model)[-config.num_trainable_layers :]:
-            block.requires_grad_(True)
+        for layer in find_layers(model)[-config.num_trainable_layers :]:
+            layer.requires_grad_(True)
 
     def merge(self, model: PreTrainedModel) -> None:
         """Leave the weights where they are; one precision for all needs no casting in between."""

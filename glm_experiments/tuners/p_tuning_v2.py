@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from glm_experiments.config import PTuningV2Config
-from glm_experiments.tuners.blocks import find_blocks
+from glm_experiments.models.architectures.layer_list import find_layers
 from glm_experiments.tuners.prefix_attention import (
     IMPLEMENTATIONS,
     NAME_PREFIX,
@@ -183,15 +183,15 @@ def remove_prefixes(model: PreTrainedModel) -> None:
 
 
 def find_attentions(model: PreTrainedModel) -> list[nn.Module]:
-    """The attention module of every block."""
+    """The attention module of every layer."""
     return [
-        next(each for each in block.children() if type(each).__name__.endswith("Attention"))
-        for block in find_blocks(model)
+        next(each for each in layer.children() if type(each).__name__.endswith("Attention"))
+        for layer in find_layers(model)
     ]
 
 
 def find_prefixes(model: PreTrainedModel) -> list[Prefix]:
-    """The prefix of every block."""
+    """The prefix of every layer."""
     prefixes = [attention.get_submodule("prefix") for attention in find_attentions(model)]
     return [prefix for prefix in prefixes if isinstance(prefix, Prefix)]
 

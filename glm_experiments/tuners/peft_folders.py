@@ -14,8 +14,8 @@ import peft
 import torch
 from transformers import GlmConfig, PreTrainedModel
 
-from glm_experiments.models.checkpoints import read_json
-from glm_experiments.models.published import build_converter
+from glm_experiments.models.published.chatglm2_layout import build_converter
+from glm_experiments.models.published.settings_files import read_settings
 from glm_experiments.tuners import lora_modules
 from glm_experiments.tuners.origins import check_name
 from glm_experiments.tuners.weights import Tensors, fill, misfit, read_tensors
@@ -36,7 +36,7 @@ def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: for another kind of adapter, or another base.
     """
-    settings = read_json(folder / CONFIG)
+    settings = read_settings(folder / CONFIG)
     if "peft_type" not in settings:
         raise ValueError(f"{folder / CONFIG} has no peft_type; copy the file again")
     config: Any = peft.PeftConfig.from_pretrained(str(folder))

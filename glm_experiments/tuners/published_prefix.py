@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config import PTuningV2Config, TrainableDtype
-from glm_experiments.models.checkpoints import read_json
+from glm_experiments.models.published.settings_files import read_settings
 from glm_experiments.tuners.origins import check_name
 from glm_experiments.tuners.p_tuning_v2 import ENCODER, insert_prefixes
 from glm_experiments.tuners.prefix_attention import Prefix
@@ -31,7 +31,7 @@ def is_published_prefix(folder: Path) -> bool:
     """Whether a folder looks like a checkpoint of the ptuning scripts."""
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         return False
-    return bool(read_json(folder / CONFIG).get("pre_seq_len"))
+    return bool(read_settings(folder / CONFIG).get("pre_seq_len"))
 
 
 def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def load_published_prefix(model: PreTrainedModel, folder: Path) -> dict[str, Any
         prefix_projection=has_projection,
         prefix_dropout=0.0,  # of training; nothing is trained here
     )
-    base = read_json(folder / CONFIG).get("_name_or_path")
+    base = read_settings(folder / CONFIG).get("_name_or_path")
     check_name(base, model, source=folder)
     insert_prefixes(model, config)
     fill(model, split_layers(model, tensors), source=folder, base=base)

@@ -17,7 +17,7 @@ from glm_experiments.data.encoding import Question, ValidationSet
 from glm_experiments.data.prompts import encode_answer, encode_prompt
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss, measuring
 from glm_experiments.evaluation.report import render_comparison, write_predictions
-from glm_experiments.models.loss import apply_label_only_loss
+from glm_experiments.models.architectures.loss import apply_label_only_loss
 
 from .tiny import build_model, build_tokenizer, collate
 

@@ -14,8 +14,8 @@ import torch
 
 from glm_experiments.composing.loader import build_loader, compose
 from glm_experiments.config import parse
+from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.models.building import build_model
-from glm_experiments.models.loss import apply_label_only_loss
 from glm_experiments.tuners import apply_tuner, trainable_parameters
 from tests.full_size.checkpoints import (
     DEVICE,

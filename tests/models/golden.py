@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from glm_experiments.models.layouts import find_layout
+from glm_experiments.models.published.layout_finding import find_layout
 from tests.shared_data import SHARED
 
 GOLDEN = SHARED / "golden"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from glm_experiments.data.collation import Collator
+from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.models.building import build_model
-from glm_experiments.models.loss import apply_label_only_loss
 from glm_experiments.parallelism.layer_plan import GIB, plan_stages
 from glm_experiments.parallelism.layer_sizes import (
     measure_free_memory,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glm_experiments.data.collation import Collator
-from glm_experiments.models.loss import apply_label_only_loss
+from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.parallelism.layer_plan import Stage
 from glm_experiments.parallelism.model_parallel import (
     Copies,

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from glm_experiments.config import TrainingConfig
 from glm_experiments.data.collation import Collator
-from glm_experiments.models.loss import apply_label_only_loss
+from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.processes.meeting import num_processes
 from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
 from glm_experiments.training.arguments import Precision, TrainingPlan, plan_batch

@@ -10,7 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from glm_experiments.evaluation.generation import generate_answers
-from glm_experiments.models import loss
+from glm_experiments.models.architectures import loss
 from glm_experiments.parallelism.distributed import replicate
 from glm_experiments.parallelism.sharded import (
     ShardedPasses,
@@ -80,7 +80,7 @@ def run_one(
     training: Training, *, folder: Path, parallelism: str, device: str = "cpu"
 ) -> dict[str, Any]:
     """What came of it: losses, the trained state, answers, and what of each weight lies here."""
-    loss.CHUNK_LENGTH = 2  # the head is used, and used again for the gradient, several times
+    loss.PIECE_LENGTH = 2  # the head is used, and used again for the gradient, several times
     is_glm = training.kind == "glm"
     build = tiny_models.build_glm if is_glm else tiny_models.build_chatglm
     model = loss.apply_label_only_loss(build(dtype=training.dtype))

@@ -12,8 +12,8 @@ from glm_experiments.config import (
     PTuningV2Config,
     TrainableDtype,
 )
-from glm_experiments.models.chatglm.config import ChatGLMConfig
-from glm_experiments.models.chatglm.modeling import ChatGLMForCausalLM
+from glm_experiments.models.architectures.chatglm.config import ChatGLMConfig
+from glm_experiments.models.architectures.chatglm.modeling import ChatGLMForCausalLM
 
 
 def build_glm(*, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:

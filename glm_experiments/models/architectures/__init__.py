@@ -1,0 +1,1 @@
+"""Modules: an architecture that transformers lacks has a folder; the rest concerns all of them."""

@@ -1,1 +1,0 @@
-"""GLM-4 in its published files."""
