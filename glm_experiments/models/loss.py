@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from glm_experiments.models.device_hooks import renew_hooked_forward
 
 CHUNK_LENGTH = 512
 """Rows of logits at a time, at least: with fewer, reading the head takes longer than using it."""
@@ -29,8 +30,7 @@ def apply_label_only_loss(model: PreTrainedModel) -> PreTrainedModel:
     cls = type(model)
     if not issubclass(cls, LabelOnlyLoss):
         model.__class__ = _build_class(cls)  # type: ignore[arg-type]
-        if "_old_forward" in model.__dict__:  # accelerate's hooks keep the method that they wrap
-            model._old_forward = types.MethodType(type(model).forward, model)  # type: ignore[assignment]
+        renew_hooked_forward(model)
     return model
 
 
