@@ -35,7 +35,12 @@ from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.report import render_comparison, write_predictions
-from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
+from glm_experiments.models.preparation import (
+    find_commit,
+    outline_model,
+    prepare_model,
+    prepare_tokenizer,
+)
 from glm_experiments.parallelism import processes
 from glm_experiments.parallelism.data_parallel import DataParallel
 from glm_experiments.parallelism.distributed import replicate
@@ -189,7 +194,7 @@ def run_stages(
             model = split_model(model, device_map)
         record.environment["model"] = {
             "path": config.model.path,
-            "revision": getattr(model.config, "_commit_hash", None),
+            "revision": find_commit(config.model),
         }
         reset_peak_memory(placement.devices)
         before: dict[str, Evaluation] = {}

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from glm_experiments.config import ModelConfig, Weights
+from glm_experiments.models import locations
 from glm_experiments.models.building import build_model
 from glm_experiments.models.layouts import find_layout
 from glm_experiments.models.loading import load_model
@@ -98,3 +99,10 @@ def prepare_model(
         )
     check_vocabulary(tokenizer, model.config)
     return apply_label_only_loss(model)
+
+
+def find_commit(config: ModelConfig) -> str | None:
+    """Which commit of a hub's model was loaded; None for weights from elsewhere."""
+    if config.weights is Weights.random:
+        return None
+    return locations.find_commit(config.path, revision=config.revision)
