@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from glm_experiments.assembly import assemble, plan_run
-from glm_experiments.config import Config, TrackingConfig
+from glm_experiments.config import Config, ModelConfig, TrackingConfig
 from glm_experiments.data.conversations import Conversation, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
 from glm_experiments.data.rendering import render_samples
@@ -26,6 +25,7 @@ from glm_experiments.data.splits import load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.report import render_comparison, write_predictions
+from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
@@ -109,7 +109,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         layout = parts.plan_devices()
         outcome |= layout.described
         model = parts.load_base(layout)
-        record.environment["model"] = describe_base(model, path=config.model.path)
+        record.environment["model"] = describe_base(config.model)
         reset_peak_memory(strategy.devices)
         before = parts.evaluate_base(model, encoded)
         outcome["metrics"] |= describe_evaluation("before", before)
@@ -160,9 +160,9 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
     return log_values
 
 
-def describe_base(model: PreTrainedModel, *, path: str) -> dict[str, Any]:
+def describe_base(config: ModelConfig) -> dict[str, Any]:
     """The record's word on the model that was loaded."""
-    return {"path": path, "revision": getattr(model.config, "_commit_hash", None)}
+    return {"path": config.path, "revision": find_commit(config)}
 
 
 def describe_parameters(model: nn.Module) -> dict[str, int]:

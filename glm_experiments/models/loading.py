@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from glm_experiments.models.attention import IMPLEMENTATIONS
+from glm_experiments.models.device_hooks import mark_split
 from glm_experiments.models.devices import (
     DeviceMap,
     check_devices,
@@ -29,8 +31,6 @@ from glm_experiments.models.published.weight_files import (
     Checkpoint,
     open_checkpoint,
 )
-
-ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention")
 
 
 def load_model(
@@ -93,10 +93,10 @@ def _check_options(
 ) -> None:
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise ValueError(f"dtype must be a torch.dtype such as torch.float16, not {dtype!r}")
-    if attn_implementation not in (None, *ATTENTION_IMPLEMENTATIONS):
+    if attn_implementation not in (None, *IMPLEMENTATIONS):
         raise ValueError(
             f"attn_implementation={attn_implementation} is unknown; use one of "
-            f"{', '.join(ATTENTION_IMPLEMENTATIONS)}"
+            f"{', '.join(IMPLEMENTATIONS)}"
         )
     if dequantize not in dequantization.METHODS:
         raise ValueError(
@@ -134,7 +134,7 @@ def _build_buffers(model: PreTrainedModel, placement: DeviceMap) -> None:
         assert not any(True for _ in module.parameters()), f"{name} mixes tables and parameters"
         fresh = type(module)(model.config)
         for key in lost:
-            module._buffers[key] = fresh.get_buffer(key).to(find_device(name, placement))
+            setattr(module, key, fresh.get_buffer(key).to(find_device(name, placement)))
 
 
 def _load_generation_config(model: PreTrainedModel, folder: Path) -> None:
@@ -158,8 +158,7 @@ def _dispatch(model: PreTrainedModel, placement: DeviceMap) -> None:
         # Left to itself (accelerate 1.15) it takes any of them for the first.
         dispatch_model(model, device_map=placement, main_device=next(iter(placement.values())))
     if len(placement) > 1:
-        # What the Trainer knows a split model by.
-        model.__dict__["hf_device_map"] = dict(placement)
+        mark_split(model, placement)
 
 
 def _load_with_library(

@@ -13,6 +13,7 @@ from glm_experiments.config import ModelConfig, Weights
 from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.models.building import build_model
 from glm_experiments.models.loading import load_model
+from glm_experiments.models.published import locations
 from glm_experiments.models.published.layout_finding import find_layout
 from glm_experiments.models.published.locations import find_model_folder
 from glm_experiments.models.tokenizers.tokenizer_loading import load_tokenizer
@@ -101,3 +102,10 @@ def prepare_model(
         )
     check_vocabulary(tokenizer, model.config)
     return apply_label_only_loss(model)
+
+
+def find_commit(config: ModelConfig) -> str | None:
+    """Which commit of a hub's model was loaded; None for weights from elsewhere."""
+    if config.weights is Weights.random:
+        return None
+    return locations.find_commit(config.path, revision=config.revision)

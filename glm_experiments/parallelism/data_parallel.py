@@ -175,10 +175,11 @@ def build_replica(
             frozen[id(each)] = here
     replica = copy.deepcopy(model, dict(frozen))
     for module in replica.modules():
-        for attribute, parameter in list(module._parameters.items()):
-            if parameter is not None and parameter.requires_grad:
+        own = module.named_parameters(recurse=False, remove_duplicate=False)
+        for attribute, parameter in list(own):
+            if parameter.requires_grad:
                 # As a plain attribute it can be any tensor, such as one with a history.
-                del module._parameters[attribute]
+                delattr(module, attribute)
                 setattr(module, attribute, parameter.detach())
     return replica
 

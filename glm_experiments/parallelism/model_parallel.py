@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 from glm_experiments.config import ModelParallelConfig
 from glm_experiments.models.architectures.layer_list import find_layers
 from glm_experiments.models.architectures.loss import sum_loss
+from glm_experiments.models.attention import chosen_attention
+from glm_experiments.models.device_hooks import mark_split, remove_hooks
 from glm_experiments.models.mixing_in import mix_in
 from glm_experiments.parallelism.devices import check_alone, plan_devices
 from glm_experiments.parallelism.layer_plan import (
@@ -177,27 +179,14 @@ class OnDevice:
 
 def split_model(model: PreTrainedModel, device_map: Mapping[str, str]) -> PreTrainedModel:
     """Let a model whose parts lie as `device_map` says run across its devices, in place."""
-    remove_library_hooks(model)
+    remove_hooks(model)  # they send the same mask anew to every layer
     copies = Copies()
     for module in (*find_layers(model), model.get_submodule("lm_head")):
         mix_in(module, OnDevice)
         module.stage_device = next(module.parameters()).device
         module.copies = copies
-    # What the Trainer knows a split model by.
-    model.__dict__["hf_device_map"] = {
-        name: torch.device(device) for name, device in device_map.items()
-    }
+    mark_split(model, {name: torch.device(device) for name, device in device_map.items()})
     return model
-
-
-def remove_library_hooks(model: nn.Module) -> None:
-    """Take accelerate's hooks off: they send the same mask anew to every layer."""
-    from accelerate.hooks import remove_hook_from_module
-
-    for module in model.modules():
-        if "_hf_hook" in module.__dict__:
-            remove_hook_from_module(module)
-            module.__dict__.pop("forward", None)  # the class's own is in force again
 
 
 def name_parts(model: PreTrainedModel) -> dict[str, int | str]:
@@ -208,7 +197,7 @@ def name_parts(model: PreTrainedModel) -> dict[str, int | str]:
     Raises:
         ValueError: for flex attention, whose masks can't follow from device to device.
     """
-    if model.config._attn_implementation.endswith("flex_attention"):
+    if chosen_attention(model.config).endswith("flex_attention"):
         raise ValueError(
             "parallelism=model_parallel does not work with model.attn_implementation="
             "flex_attention; type model.attn_implementation=sdpa"

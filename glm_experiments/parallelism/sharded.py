@@ -97,7 +97,7 @@ def receive(modules: Iterable[nn.Module], *, device: str) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             received = buffer.to(device)
             dist.broadcast(received, src=0)
-            module._buffers[name] = received
+            setattr(module, name, received)
 
 
 def copy_structure(model: PreTrainedModel) -> PreTrainedModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +20,9 @@ from glm_experiments.config import (
 from glm_experiments.nesting import flatten_values
 from glm_experiments.record.errors import status_of
 from glm_experiments.tracking.description import RunDescription, one_line
+from glm_experiments.tracking.faults import Faults, faults_of
 from glm_experiments.tracking.local_trackers import TensorboardTracker, TrackioTracker
-from glm_experiments.tracking.wandb_tracker import read_wandb_mode, start_wandb, wandb_errors
+from glm_experiments.tracking.wandb_tracker import read_wandb_mode, start_wandb
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,12 @@ class TrackedRun:
     """Tells a tracker about a run until the tracker fails; None: tells nobody.
 
     As a context it finishes with the block and says how that ended, as the run's record does.
-    errors: what a tracker raises that is at fault itself.
+    faults: what a tracker raises that is at fault itself.
     """
 
-    def __init__(self, tracker: Tracker | None, *, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, tracker: Tracker | None, *, faults: Faults) -> None:
         self._tracker = tracker
-        self._errors = errors
+        self._faults = faults
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Values of a step, such as `train/loss`; steps may repeat, and go back after a resume."""
@@ -81,7 +81,7 @@ class TrackedRun:
             return
         try:
             tell(self._tracker)
-        except self._errors as error:
+        except self._faults() as error:
             self._tracker = None
             log.warning(
                 "tracking ends here (%s); the run goes on, and its folder has everything",
@@ -91,22 +91,18 @@ class TrackedRun:
 
 def open_tracked_run(config: TrackingConfig, description: RunDescription) -> TrackedRun:
     """One run at the tracker of `config`; a tracker that can't start is warned of and left out."""
-    errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, TypeError)
-    if isinstance(config, WandbConfig):
-        errors += wandb_errors()
-    if isinstance(config, TrackioConfig):
-        errors += (sqlite3.Error,)
+    faults = faults_of(PACKAGES.get(type(config)))
     try:
-        tracker = start_tracker(config, description, errors=errors)
-    except errors as error:
+        tracker = start_tracker(config, description, faults=faults)
+    except faults() as error:
         log.warning("tracking=%s can't start and is left out: %s", config.name, one_line(error))
         tracker = None
-    return TrackedRun(tracker, errors=errors)
+    return TrackedRun(tracker, faults=faults)
 
 
 def untracked() -> TrackedRun:
     """A run that nobody is told of."""
-    return TrackedRun(None, errors=())
+    return TrackedRun(None, faults=faults_of(None))
 
 
 def check_tracker(config: TrackingConfig) -> None:
@@ -127,12 +123,12 @@ def check_tracker(config: TrackingConfig) -> None:
 
 
 def start_tracker(
-    config: TrackingConfig, description: RunDescription, *, errors: tuple[type[Exception], ...]
+    config: TrackingConfig, description: RunDescription, *, faults: Faults
 ) -> Tracker | None:
     """The tracker of `config`; None where it is disabled."""
     match config:
         case WandbConfig():
-            return start_wandb(config, description, errors=errors)
+            return start_wandb(config, description, faults=faults)
         case TensorboardConfig():
             return TensorboardTracker(description)
         case TrackioConfig():

@@ -12,6 +12,7 @@ from typing import Any
 from glm_experiments.config import TrackingMode, WandbConfig
 from glm_experiments.record.masking import mask_secrets
 from glm_experiments.tracking.description import RunDescription, one_line, run_id_for
+from glm_experiments.tracking.faults import Faults
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +29,8 @@ def read_wandb_mode() -> str | None:
     return modes[mode]
 
 
-def wandb_errors() -> tuple[type[Exception], ...]:
-    """What wandb raises where it, its service or its server is at fault."""
-    import wandb
-
-    # wandb 0.31 lets these through when its service dies or refuses.
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-    from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
-
-    return (wandb.Error, HandleAbandonedError, MailboxClosedError, ServerResponseError)
-
-
 def start_wandb(
-    config: WandbConfig, description: RunDescription, *, errors: tuple[type[Exception], ...]
+    config: WandbConfig, description: RunDescription, *, faults: Faults
 ) -> WandbTracker | None:
     """A wandb run: online where that is wanted and works, else offline, said in one line."""
     mode = config.mode or read_wandb_mode()
@@ -57,10 +47,10 @@ def start_wandb(
             if wandb.login(verify=False, prompt=False):
                 return WandbTracker(config, description, mode=TrackingMode.online)
             reason = "no API key is set, see wandb login"
-        except errors as error:
+        except faults() as error:
             level, reason = logging.WARNING, f"the server can't be used: {one_line(error)}"
             # The service would still hold the run's id for the run that failed to start.
-            with suppress(SystemExit, *errors):
+            with suppress(SystemExit, *faults()):
                 wandb.teardown()
             wandb.setup(quiet)
     tracker = WandbTracker(config, description, mode=TrackingMode.offline)

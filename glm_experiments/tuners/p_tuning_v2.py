@@ -15,12 +15,8 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import PTuningV2Config
 from glm_experiments.models.architectures.layer_list import find_layers
-from glm_experiments.tuners.prefix_attention import (
-    IMPLEMENTATIONS,
-    NAME_PREFIX,
-    Prefix,
-    ProjectedPrefix,
-)
+from glm_experiments.models.attention import IMPLEMENTATIONS, PREFIX, chosen_attention
+from glm_experiments.tuners.prefix_attention import Prefix, ProjectedPrefix
 from glm_experiments.tuners.tuner import Tuner
 
 ENCODER = "prefix_encoder"
@@ -87,7 +83,7 @@ class PTuningV2(Tuner[PTuningV2Config]):
 
 def insert_prefixes(model: PreTrainedModel, config: PTuningV2Config) -> None:
     """Insert prefixes with arbitrary numbers; they alone are trainable afterwards."""
-    implementation = model.config._attn_implementation
+    implementation = chosen_attention(model.config)
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"tuner=p_tuning_v2 does not work with attn_implementation={implementation}; type "
@@ -116,8 +112,8 @@ def insert_prefixes(model: PreTrainedModel, config: PTuningV2Config) -> None:
         encoder.hook = model.base_model.register_forward_pre_hook(
             hand_over_hidden, with_kwargs=True
         )
-    model.set_attn_implementation(NAME_PREFIX + implementation)
-    assert model.config._attn_implementation == NAME_PREFIX + implementation
+    model.set_attn_implementation(PREFIX + implementation)
+    assert chosen_attention(model.config) == PREFIX + implementation
 
 
 def prefix_shape(model: PreTrainedModel, num_virtual_tokens: int) -> tuple[int, int, int]:
@@ -171,15 +167,15 @@ def remove_encoder(model: PreTrainedModel) -> None:
 
 def remove_prefixes(model: PreTrainedModel) -> None:
     """Take the prefixes away, if there are any: the model attends as before."""
-    implementation = model.config._attn_implementation
-    if not implementation.startswith(NAME_PREFIX):
+    implementation = chosen_attention(model.config)
+    if not implementation.startswith(PREFIX):
         return
     for attention in find_attentions(model):
         if hasattr(attention, "prefix"):
             del attention.prefix
     if hasattr(model.base_model, ENCODER):
         remove_encoder(model)
-    model.set_attn_implementation(implementation.removeprefix(NAME_PREFIX))
+    model.set_attn_implementation(implementation.removeprefix(PREFIX))
 
 
 def find_attentions(model: PreTrainedModel) -> list[nn.Module]:

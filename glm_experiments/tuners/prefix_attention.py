@@ -15,8 +15,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-NAME_PREFIX = "prefix_"
-IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention")
+from glm_experiments.models.attention import IMPLEMENTATIONS, PREFIX, chosen_attention
+
 Attended = tuple[torch.Tensor, torch.Tensor | None]
 
 
@@ -41,7 +41,7 @@ def prefix_attention(
     Returns:
         (batch, length, heads, head_dim), and the weights where the implementation has them.
     """
-    name = module.config._attn_implementation.removeprefix(NAME_PREFIX)
+    name = chosen_attention(module.config).removeprefix(PREFIX)
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_function(module))
     assert isinstance(module.prefix, Prefix)
     prefix_key, prefix_value = module.prefix(key, hidden=prefix_hidden)
@@ -153,7 +153,7 @@ class ProjectedPrefix(Prefix):
 
 
 for implementation in IMPLEMENTATIONS:
-    ALL_ATTENTION_FUNCTIONS.register(NAME_PREFIX + implementation, prefix_attention)
+    ALL_ATTENTION_FUNCTIONS.register(PREFIX + implementation, prefix_attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(
-        NAME_PREFIX + implementation, ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+        PREFIX + implementation, ALL_MASK_ATTENTION_FUNCTIONS[implementation]
     )

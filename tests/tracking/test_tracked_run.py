@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import pkgutil
 import sqlite3
 import subprocess
 import sys
@@ -32,8 +33,10 @@ from glm_experiments.tracking import (
     open_tracked_run,
     run_id_for,
 )
+from glm_experiments.tracking.faults import faults_of
 from glm_experiments.tracking.wandb_tracker import read_wandb_mode
 
+from ..running import UNMEASURED, read_losses, read_record
 from .wandb_server import WandbServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -143,13 +146,90 @@ def test_a_tracker_that_fails_is_warned_of_once(caplog: pytest.LogCaptureFixture
 
         summarise = log_adapter = finish = log
 
-    run = TrackedRun(Failing(), errors=(OSError,))  # type: ignore[arg-type]
+    run = TrackedRun(Failing(), faults=faults_of(None))  # type: ignore[arg-type]
     with run:
         tell(run)
     assert caplog.messages == [
         "tracking ends here (ConnectionResetError: Connection lost); the run goes on, "
         "and its folder has everything"
     ]
+
+
+def remove_from_wandb(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As if a release of wandb had renamed it."""
+    owner, _, attribute = name.rpartition(".")
+    monkeypatch.delattr(pkgutil.resolve_name(owner), attribute)
+
+
+def our_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Without wandb's own, which depend on what was tracked before in this process."""
+    ours = [each for each in caplog.records if each.name.startswith("glm_experiments")]
+    return [each.getMessage() for each in ours if each.levelno >= logging.INFO]
+
+
+@pytest.mark.parametrize("name", ["wandb.Settings", "wandb.sdk.wandb_run.Run.define_metric"])
+def test_a_wandb_that_renamed_something_is_left_out(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    remove_from_wandb(monkeypatch, name)
+    with open_tracked_run(wandb_config(), describe(tmp_path)) as run:
+        tell(run)
+    *_, message = our_messages(caplog)
+    assert message.startswith("tracking=wandb can't start and is left out: AttributeError: ")
+
+
+def test_a_wandb_that_renamed_something_is_told_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with open_tracked_run(wandb_config(), describe(tmp_path)) as run:
+        remove_from_wandb(monkeypatch, "wandb.sdk.wandb_run.Run.finish")
+        tell(run)
+    *_, message = our_messages(caplog)
+    assert message.startswith("tracking ends here (AttributeError: ")
+
+
+@pytest.mark.parametrize("kind", ["MailboxClosedError", "HandleAbandonedError"])
+def test_an_error_that_only_wandb_knows_ends_the_tracking_and_not_the_run(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = pkgutil.resolve_name(f"wandb.sdk.mailbox.{kind}")
+
+    class Failing:
+        def log(self, step: int, values: Mapping[str, float]) -> None:
+            raise error("the service is gone")
+
+        summarise = log_adapter = finish = log
+
+    with TrackedRun(Failing(), faults=faults_of("wandb")) as run:  # type: ignore[arg-type]
+        tell(run)
+    assert caplog.messages == [
+        f"tracking ends here ({kind}: the service is gone); the run goes on, "
+        "and its folder has everything"
+    ]
+    with (
+        pytest.raises(error),
+        TrackedRun(Failing(), faults=faults_of("tensorboard")) as run,  # type: ignore[arg-type]
+    ):
+        tell(run)
+
+
+def test_a_run_outlives_a_wandb_that_renamed_something(
+    typed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    remove_from_wandb(monkeypatch, "wandb.sdk.wandb_run.Run.log")
+    # Of its insides nothing may be leant on.
+    for name in ("MailboxClosedError", "HandleAbandonedError"):
+        remove_from_wandb(monkeypatch, f"wandb.sdk.mailbox.{name}")
+    done = typed.train(tmp_path, "tracking=wandb", *UNMEASURED)
+    assert done.code == 0
+    assert "tracking ends here (AttributeError: 'Run' object has no" in done.out + done.err
+    record = read_record(tmp_path)
+    assert record["run"]["status"] == "finished"
+    assert record["outcome"]["steps"] == 2
+    assert len(read_losses(tmp_path)) == 2
 
 
 def test_wandb_offline_has_everything_once(
@@ -197,9 +277,10 @@ def test_wandb_offline_has_everything_once(
     assert second["exit"] == [{"exit_code": 1}]
     assert {"status": "diverged"} in [update["update"] for update in second["summary"]]
     assert "history" not in second
-    assert len(caplog.messages) == 2
+    messages = our_messages(caplog)
+    assert len(messages) == 2
     (folder,) = (tmp_path / "0" / "wandb").iterdir()
-    assert caplog.messages[0] == (
+    assert messages[0] == (
         f"wandb is offline (offline was asked for); to upload type: wandb sync {folder}"
     )
     assert_secret_is_nowhere(tmp_path)

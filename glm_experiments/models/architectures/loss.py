@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from glm_experiments.models.device_hooks import renew_hooked_forward
 from glm_experiments.models.mixing_in import mix_in
 
 PIECE_LENGTH = 512
@@ -31,8 +31,7 @@ def apply_label_only_loss(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not isinstance(model, LabelOnlyLoss):
         mix_in(model, LabelOnlyLoss)
-        if "_old_forward" in model.__dict__:  # accelerate's hooks keep the method that they wrap
-            model._old_forward = types.MethodType(type(model).forward, model)  # type: ignore[assignment]
+        renew_hooked_forward(model)
     return model
 
 

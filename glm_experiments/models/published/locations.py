@@ -41,6 +41,16 @@ def find_model_folder(
     return _fetch(text, revision=revision, patterns=patterns)
 
 
+def find_commit(path: str | Path, *, revision: str | None = None) -> str | None:
+    """The commit of a hub's model that `find_model_folder` found; None for what is no hub id."""
+    if Path(path).expanduser().exists() or str(path).count("/") != 1:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(str(path), "config.json", revision=revision)
+    return Path(file).parent.name if isinstance(file, str) else None
+
+
 def _shipped_folder(name: str) -> Path:
     shipped = (
         sorted(entry.name for entry in SHIPPED.iterdir() if entry.is_dir())

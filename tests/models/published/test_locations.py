@@ -14,7 +14,7 @@ import pytest
 
 from glm_experiments.models import load_model
 from glm_experiments.models.published import locations
-from glm_experiments.models.published.locations import find_model_folder
+from glm_experiments.models.published.locations import find_commit, find_model_folder
 from tests.models.tiny_checkpoints import write_published
 
 PATTERNS = (("*.safetensors", "*.json"), ("*.bin", "*.json"))
@@ -68,6 +68,24 @@ def test_what_is_no_folder_and_no_hub_id(tmp_path):
     for path in (str(tmp_path / "absent"), "./absent/model", "absent", "a/b/c"):
         with pytest.raises(ValueError, match=f"model.path={path}: there is no such folder"):
             find(path)
+
+
+def test_the_commit_of_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    for commit, ref in (("c0ffee", "main"), ("beef", "v1")):
+        folder = tmp_path / "models--THUDM--chatglm3-6b" / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        refs = folder.parents[1] / "refs"
+        refs.mkdir(exist_ok=True)
+        (refs / ref).write_text(commit)
+    assert find_commit(HUB_ID) == "c0ffee"
+    assert find_commit(HUB_ID, revision="v1") == "beef"
+    assert find_commit(HUB_ID, revision="c0ffee") == "c0ffee"
+    assert find_commit(HUB_ID, revision="v2") is None
+    assert find_commit("THUDM/chatglm-6b") is None
+    assert find_commit(tmp_path) is None
+    assert find_commit("package:tiny_glm") is None
 
 
 def test_offline_is_said_at_once():

@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from glm_experiments.models.architectures.chatglm.config import ChatGLMConfig
+from glm_experiments.models.attention import chosen_attention
 
 ROTARY_BASE = 10000.0
 # The published code writes sqrt(2 * layers), but its layers always count 28 (a default that nobody
@@ -119,7 +120,7 @@ class ChatGLMAttention(nn.Module):
             key, value = cache.update(key, value, self.layer_idx)
         attend: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
+            chosen_attention(self.config), eager_attention_forward
         )
         output, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from glm_experiments.models.attention import PREFIX
+
 Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-PREFIX = "prefix_"
-"""Begins the names of implementations that put keys before the sequence's, and extend the mask."""
 
 
 def build_attention_mask(

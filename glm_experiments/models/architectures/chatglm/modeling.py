@@ -39,6 +39,7 @@ from glm_experiments.models.architectures.chatglm.positions import (
     find_origin,
     restore_place,
 )
+from glm_experiments.models.attention import chosen_attention
 
 logger = logging.get_logger(__name__)
 
@@ -151,7 +152,7 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
             cache.chatglm_origin = find_origin(position_ids, begin=num_past)
 
         mask = build_attention_mask(
-            self.config._attn_implementation,
+            chosen_attention(self.config),
             position_ids,
             attention_mask=attention_mask,
             num_keys=num_keys,
@@ -326,12 +327,12 @@ class ChatGLMForCausalLM(ChatGLMPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> torch.Tensor | BlockMask | None:
         """The mask for a static cache, made before the compiled call."""
-        if config._attn_implementation.endswith("flex_attention"):
+        if chosen_attention(config).endswith("flex_attention"):
             return attention_mask  # the caller copies a mask, which a BlockMask cannot
         cache = kwargs[CACHE]
         num_keys, _ = cache.get_mask_sizes(inputs_embeds.shape[1], 0)
         return build_attention_mask(
-            config._attn_implementation,
+            chosen_attention(config),
             position_ids,
             attention_mask=attention_mask,
             num_keys=num_keys,
