@@ -134,7 +134,7 @@ import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config.tuner import FinalNormConfig
-from glm_experiments.tuners.tuner import Tuner
+from glm_experiments.tuners.interface import Tuner
 
 
 class FinalNorm(Tuner[FinalNormConfig]):

@@ -60,7 +60,7 @@ MANY = 3
 # Where more are caught, or a type that only the run time knows -> why.
 BROAD = {
     "run.py: record_run": "where a run's failure is recorded",
-    "arguments.py: run_command": "the last line of a command: what the house rules raise",
+    "command_line.py: run_command": "the last line of a command: what the house rules raise",
     "sources.py: read_hub_dataset": "datasets, its scripts and the hub raise each their own",
     "token_cache.py: read_tables": "a damaged cache is encoded anew, whatever is wrong with it",
     "weights.py: read_tensors": "torch and safetensors name a damaged file by four types",

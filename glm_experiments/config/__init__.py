@@ -33,8 +33,8 @@ from glm_experiments.config.parallelism import (
     devices_problems,
 )
 from glm_experiments.config.registration import SCHEMAS, parse, register_schemas
+from glm_experiments.config.root import Config
 from glm_experiments.config.rules import Impossible, check, join_problems, positive, within
-from glm_experiments.config.run import Config
 from glm_experiments.config.tracking import (
     DisabledConfig,
     TensorboardConfig,

@@ -13,8 +13,8 @@ from glm_experiments.config.parallelism import (
     ShardedConfig,
     SingleConfig,
 )
+from glm_experiments.config.root import Config
 from glm_experiments.config.rules import Impossible, join_problems
-from glm_experiments.config.run import Config
 from glm_experiments.config.tracking import (
     DisabledConfig,
     TensorboardConfig,

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from glm_experiments.config import DataParallelConfig
-from glm_experiments.parallelism.devices import check_alone, plan_devices
 from glm_experiments.parallelism.strategy import Strategy
+from glm_experiments.parallelism.visible_devices import check_alone, plan_devices
 from glm_experiments.processes.world import World
 
 Batch = dict[str, torch.Tensor]

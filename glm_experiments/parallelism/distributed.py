@@ -9,7 +9,6 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from glm_experiments.config import DistributedConfig
-from glm_experiments.parallelism.devices import plan_local_device, plan_processes
 from glm_experiments.parallelism.strategy import Strategy
 from glm_experiments.parallelism.together import (
     Answer,
@@ -17,6 +16,7 @@ from glm_experiments.parallelism.together import (
     answer_together,
     measure_together,
 )
+from glm_experiments.parallelism.visible_devices import plan_local_device, plan_processes
 from glm_experiments.processes.world import World
 
 

@@ -20,7 +20,6 @@ from glm_experiments.models.architectures.loss import sum_loss
 from glm_experiments.models.attention import chosen_attention
 from glm_experiments.models.device_hooks import mark_split, remove_hooks
 from glm_experiments.models.mixing_in import mix_in
-from glm_experiments.parallelism.devices import check_alone, plan_devices
 from glm_experiments.parallelism.layer_plan import (
     Stage,
     describe_stages,
@@ -29,6 +28,7 @@ from glm_experiments.parallelism.layer_plan import (
 )
 from glm_experiments.parallelism.layer_sizes import measure_free_memory, measure_sizes
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.visible_devices import check_alone, plan_devices
 from glm_experiments.processes.world import World
 
 log = logging.getLogger(__name__)

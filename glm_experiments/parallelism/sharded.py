@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import ShardedConfig
 from glm_experiments.models.architectures.layer_list import find_layers
-from glm_experiments.parallelism.devices import plan_local_device, plan_processes
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.visible_devices import plan_local_device, plan_processes
 from glm_experiments.processes.world import World
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from glm_experiments.config import SingleConfig
-from glm_experiments.parallelism.devices import check_alone, plan_device
 from glm_experiments.parallelism.strategy import Strategy
+from glm_experiments.parallelism.visible_devices import check_alone, plan_device
 from glm_experiments.processes.world import World
 
 

@@ -13,12 +13,12 @@ from glm_experiments.config import (
     SingleConfig,
 )
 from glm_experiments.parallelism.data_parallel import DataParallelStrategy
-from glm_experiments.parallelism.devices import plan_device
 from glm_experiments.parallelism.distributed import DistributedStrategy
 from glm_experiments.parallelism.model_parallel import ModelParallelStrategy
 from glm_experiments.parallelism.sharded import ShardedStrategy
 from glm_experiments.parallelism.single import SingleStrategy
 from glm_experiments.parallelism.strategy import Strategy
+from glm_experiments.parallelism.visible_devices import plan_device
 from glm_experiments.processes.world import World
 
 

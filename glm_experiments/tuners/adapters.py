@@ -21,6 +21,7 @@ from glm_experiments.models.published.settings_files import read_settings
 from glm_experiments.record.files import ADAPTER, numbered_checkpoints
 from glm_experiments.tuners import peft_folders, published_prefix
 from glm_experiments.tuners.choosing import choose_tuner
+from glm_experiments.tuners.interface import WEIGHTS, Tuner
 from glm_experiments.tuners.lora import Lora
 from glm_experiments.tuners.origins import (
     Base,
@@ -32,7 +33,6 @@ from glm_experiments.tuners.origins import (
     remember_origin,
 )
 from glm_experiments.tuners.p_tuning_v2 import PTuningV2
-from glm_experiments.tuners.tuner import WEIGHTS, Tuner
 from glm_experiments.tuners.weights import Tensors, read_tensors, trainable_parameters
 
 DESCRIPTION = "adapter.json"

@@ -7,9 +7,9 @@ from typing import Any
 from glm_experiments.config import tuner as schemas
 from glm_experiments.tuners.freeze import Freeze
 from glm_experiments.tuners.full import Full
+from glm_experiments.tuners.interface import Tuner
 from glm_experiments.tuners.lora import Lora
 from glm_experiments.tuners.p_tuning_v2 import PTuningV2
-from glm_experiments.tuners.tuner import Tuner
 
 
 def choose_tuner(schema: type[schemas.TunerConfig]) -> Tuner[Any]:

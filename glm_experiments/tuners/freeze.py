@@ -6,8 +6,8 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import FreezeConfig
 from glm_experiments.models.architectures.layer_list import find_layers
+from glm_experiments.tuners.interface import Tuner
 from glm_experiments.tuners.own_weights import apply_freeze, end_mixed_precision
-from glm_experiments.tuners.tuner import Tuner
 
 
 class Freeze(Tuner[FreezeConfig]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from glm_experiments.config import FullConfig
+from glm_experiments.tuners.interface import Tuner
 from glm_experiments.tuners.own_weights import apply_full
-from glm_experiments.tuners.tuner import Tuner
 
 
 class Full(Tuner[FullConfig]):

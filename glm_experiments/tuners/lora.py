@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import LoraConfig
 from glm_experiments.tuners import lora_modules, peft_folders
+from glm_experiments.tuners.interface import Tuner
 from glm_experiments.tuners.lora_modules import (
     ADAPTER_NAME,
     inject,
@@ -22,7 +23,6 @@ from glm_experiments.tuners.lora_modules import (
     merge_lora,
     remove_lora,
 )
-from glm_experiments.tuners.tuner import Tuner
 
 
 def build_peft_config(config: LoraConfig) -> peft.LoraConfig:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from glm_experiments.tuners.tuner import Tuner
+from glm_experiments.tuners.interface import Tuner
 
 GEOMETRY = (
     "hidden_size",

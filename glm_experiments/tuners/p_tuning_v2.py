@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from glm_experiments.config import PTuningV2Config
 from glm_experiments.models.architectures.layer_list import find_layers
 from glm_experiments.models.attention import IMPLEMENTATIONS, PREFIX, chosen_attention
+from glm_experiments.tuners.interface import Tuner
 from glm_experiments.tuners.prefix_attention import Prefix, ProjectedPrefix
-from glm_experiments.tuners.tuner import Tuner
 
 ENCODER = "prefix_encoder"
 

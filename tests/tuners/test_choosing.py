@@ -5,7 +5,7 @@ import pytest
 from glm_experiments.config import SCHEMAS, FreezeConfig, OwnWeights, TunerConfig
 from glm_experiments.tuners import apply_tuner
 from glm_experiments.tuners.choosing import choose_tuner
-from glm_experiments.tuners.tuner import Tuner
+from glm_experiments.tuners.interface import Tuner
 from tests.tuners.tiny_models import build_glm, freeze_config
 
 
