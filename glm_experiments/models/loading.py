@@ -83,7 +83,7 @@ def load_model(
         model.tie_weights()
         _load_generation_config(model, folder)
         _dispatch(model, placement)
-    model.config._name_or_path = model.name_or_path = str(path)
+    model.config.name_or_path = model.name_or_path = str(path)
     model.eval()  # type: ignore[no-untyped-call]
     return model
 
