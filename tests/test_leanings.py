@@ -39,6 +39,7 @@ OVERRIDES = {
     "Progress": "on_train_begin on_step_end on_evaluate on_save on_log on_train_end",
     "StopRequest": "on_step_end",
     "FollowEpoch": "on_epoch_begin",
+    "_Terminal": "options show_cursor",
     "WholeSteps": "__getitem__",
     "EpochOrder": "__iter__",
     "DataParallel": "train",
