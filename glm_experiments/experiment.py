@@ -106,10 +106,10 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
     with open_tracking(config.tracking, description) as tracked:
-        layout = parts.plan_devices()
-        outcome |= layout.described
-        model = parts.load_base(layout)
-        record.environment["model"] = describe_base(config.model)
+        devices = parts.plan_devices()
+        outcome |= devices.described
+        model = parts.load_base(devices)
+        record.environment["model"] = describe_model(config.model)
         reset_peak_memory(strategy.devices)
         before = parts.evaluate_base(model, encoded)
         outcome["metrics"] |= describe_evaluation("before", before)
@@ -160,7 +160,7 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
     return log_values
 
 
-def describe_base(config: ModelConfig) -> dict[str, Any]:
+def describe_model(config: ModelConfig) -> dict[str, Any]:
     """The record's word on the model that was loaded."""
     return {"path": config.path, "revision": find_commit(config)}
 

@@ -15,9 +15,10 @@ import numpy as np
 from filelock import FileLock
 
 from glm_experiments.config import DataConfig, FilesConfig
+from glm_experiments.data.context_fitting import find_last_answer
 from glm_experiments.data.conversations import PlainText
 from glm_experiments.data.packing import Item, pack
-from glm_experiments.data.prompts import describe_prompt
+from glm_experiments.data.prompt_formats import describe_prompt
 from glm_experiments.data.rejections import Rejection, check_rejections
 from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.splits import Splits
@@ -26,10 +27,10 @@ from glm_experiments.data.tokenisation import (
     TokenSettings,
     check_tokenizer,
     encode_split,
-    find_last_answer,
     hash_inputs,
 )
 from glm_experiments.labels import IGNORED
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class EncodedSamples(Sequence[Item]):
 
 
 def encode_splits(
-    splits: Splits, tokenizer: Any, *, config: DataConfig, cache_dir: Path
+    splits: Splits, tokenizer: Tokenizer, *, config: DataConfig, cache_dir: Path
 ) -> EncodedSplits:
     """Token ids of all splits, from `cache_dir` where they have been made before.
 
@@ -138,7 +139,7 @@ def describe_counts(value: Any) -> str:
 
 
 def _load_tables(
-    file: Path, rows: Mapping[str, Sequence[Sample]], tokenizer: Any, settings: TokenSettings
+    file: Path, rows: Mapping[str, Sequence[Sample]], tokenizer: Tokenizer, settings: TokenSettings
 ) -> dict[str, TokenTable]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

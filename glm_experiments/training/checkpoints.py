@@ -64,8 +64,8 @@ def checksum(file: Path) -> int:
     """CRC-32 of a file."""
     value = 0
     with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            value = zlib.crc32(block, value)
+        while piece := stream.read(1 << 22):
+            value = zlib.crc32(piece, value)
     return value
 
 
