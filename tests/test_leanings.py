@@ -35,7 +35,7 @@ OVERRIDES = {
         training_step floating_point_ops _move_model_to_device _wrap_model _clip_grad_norm evaluate
         _determine_best_metric save_model _save_checkpoint _save_optimizer_and_scheduler
         _load_optimizer_and_scheduler _load_from_checkpoint""",
-    "UnplacedArguments": "device",
+    "DevicelessArguments": "device",
     "Progress": "on_train_begin on_step_end on_evaluate on_save on_log on_train_end",
     "StopRequest": "on_step_end",
     "FollowEpoch": "on_epoch_begin",
