@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-# Both cores already work inside torch; tokenizers' own pool only adds fork warnings.
+# Before torch is there, and for every process that a test starts: tiny models gain nothing from
+# more threads, and processes that share the cores wait for each other's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# tokenizers' own pool only adds fork warnings.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -34,6 +37,20 @@ def _no_network() -> Any:
     socket.socket.connect = connect_to_loopback  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def asked_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Fills with every host and address that this process asks for; none of them answers."""
+    asked: list[Any] = []
+
+    def refuse(*given: Any, **_: Any) -> None:
+        asked.append(given)
+        raise OSError(f"not in this test: {given}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return asked
 
 
 @pytest.fixture(autouse=True)

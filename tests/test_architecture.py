@@ -203,7 +203,8 @@ def test_the_types_of_an_except_are_seen_through_constants(types: str, names: se
 
 def test_the_way_to_a_printed_config_imports_no_torch() -> None:
     code = (
-        "import sys, glm_experiments, glm_experiments.config, glm_experiments.train; "
+        "import sys, glm_experiments, glm_experiments.config, glm_experiments.train, "
+        "glm_experiments.composing.saved, glm_experiments.record.run; "
         "print([name for name in ('torch', 'transformers', 'peft', 'rich') if name in sys.modules])"
     )
     output = subprocess.run(
