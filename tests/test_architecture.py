@@ -1,6 +1,7 @@
 """Which module may import which: the direction in which facts flow."""
 
 import ast
+import functools
 import socket
 import subprocess
 import sys
@@ -71,9 +72,15 @@ BROAD = {
 }
 
 
+@functools.cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def read_imports(file: Path, *, only_top_level: bool) -> set[str]:
     """Modules that a file imports, those for type checkers left out."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse(file)
     for_types = {
         id(inner)
         for node in ast.walk(tree)
@@ -123,9 +130,10 @@ def names_of(types: ast.expr | None, constants: dict[str, ast.expr]) -> set[str]
     return {"?"}
 
 
+@functools.cache
 def find_handlers() -> list[tuple[str, set[str]]]:
     """Every `except` and `suppress` of the package: file and function, and what it catches."""
-    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in MODULES}
+    trees = {file: parse(file) for file in MODULES}
     constants = {key: value for tree in trees.values() for key, value in constants_of(tree).items()}
     found = []
     for file, tree in trees.items():
