@@ -1,6 +1,7 @@
 """Which module may import which: the direction in which facts flow. And what a module may be."""
 
 import ast
+import functools
 import re
 import socket
 import subprocess
@@ -98,9 +99,15 @@ BROAD = {
 }
 
 
+@functools.cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def read_imports(file: Path, *, with_types: bool) -> set[str]:
     """Modules that a file imports; with_types: those for type checkers, too."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse(file)
     for_types = {
         id(inner)
         for node in ast.walk(tree)
@@ -157,9 +164,10 @@ def names_of(types: ast.expr | None, constants: dict[str, ast.expr]) -> set[str]
     return {"?"}
 
 
+@functools.cache
 def find_handlers() -> list[tuple[str, set[str]]]:
     """Every `except` and `suppress` of the package: file and function, and what it catches."""
-    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in MODULES}
+    trees = {file: parse(file) for file in MODULES}
     constants = {key: value for tree in trees.values() for key, value in constants_of(tree).items()}
     found = []
     for file, tree in trees.items():
@@ -299,7 +307,8 @@ def test_the_types_of_an_except_are_seen_through_constants(types: str, names: se
 
 def test_the_way_to_a_printed_config_imports_no_torch() -> None:
     code = (
-        "import sys, glm_experiments, glm_experiments.config, glm_experiments.train; "
+        "import sys, glm_experiments, glm_experiments.config, glm_experiments.train, "
+        "glm_experiments.composing.saved, glm_experiments.record.run; "
         "print([name for name in ('torch', 'transformers', 'peft', 'rich') if name in sys.modules])"
     )
     output = subprocess.run(

@@ -13,6 +13,7 @@ import pytest
 from glm_experiments import train
 from glm_experiments.record.files import numbered_checkpoints
 from glm_experiments.training.checkpoints import what_is_broken
+from tests.waiting import wait_until
 
 OVERRIDES = [
     "data=general",
@@ -178,14 +179,13 @@ def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
 
 
 def wait_for_step(folder: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            if len(read_metrics(folder, "train/loss")) > 2:
-                return
+    def is_there() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        with contextlib.suppress(FileNotFoundError):
+            return len(read_metrics(folder, "train/loss")) > 2
+        return False
+
+    wait_until(is_there, what="the third step is logged")
 
 
 def children_of(parent: int) -> list[int]:
