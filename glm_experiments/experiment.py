@@ -29,7 +29,7 @@ from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
-from glm_experiments.record.files import ADAPTER, CACHE, METRICS, PREDICTIONS, REJECTED
+from glm_experiments.record.files import ADAPTER, METRICS, PREDICTIONS, REJECTED
 from glm_experiments.record.metrics_log import MetricsLog
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
@@ -98,8 +98,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
     with meeting.main_first():  # the others find what it has downloaded and encoded
         splits = load_splits(config.data, rejected_file=folder / REJECTED)
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
-        cache = folder.parent / CACHE
-        encoded = encode_splits(splits, parts.tokenizer, config=config.data, cache_dir=cache)
+        encoded = encode_splits(splits, parts.tokenizer, config=config.data)
     settings = comparable_settings(description.config, data=splits.fingerprint)
     start = meeting.from_main(lambda: find_start(config.training.resume, folder, settings=settings))
     log.info("%s", render_samples(encoded, parts.tokenizer))

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+# Token ids of tests are nobody's; what tests start keeps them here, too.
+os.environ["XDG_CACHE_HOME"] = USER_CACHE = tempfile.mkdtemp(prefix="glm-tests-")
 
 # A shell that starts tests in the background has SIGINT ignored, for them and what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +38,13 @@ def _no_network() -> Any:
     socket.socket.connect = connect_to_loopback  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_left() -> Any:
+    """Leave nothing in the place of the user's cache."""
+    yield
+    shutil.rmtree(USER_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

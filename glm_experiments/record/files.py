@@ -42,9 +42,6 @@ TENSORBOARD = "tensorboard"
 LOCK = ".lock"
 """Held by the process that is at work in the folder."""
 
-CACHE = "cache"
-"""Beside the folders of runs, which share it: encoded data."""
-
 MARKER = "complete.json"
 """Declares a checkpoint whole: its files' sizes and checksums, and its settings."""
 
