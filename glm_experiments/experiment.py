@@ -30,6 +30,7 @@ from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
 from glm_experiments.record.files import ADAPTER, METRICS, PREDICTIONS, REJECTED
+from glm_experiments.record.masking import mask_secrets
 from glm_experiments.record.metrics_log import MetricsLog
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
@@ -66,13 +67,14 @@ def run(
     plain = asdict(config)
     with record_run(output_dir, name=config.name, config=plain, overrides=overrides) as record:
         check_tracker(config.tracking)
+        shown = mask_secrets(plain)  # in checkpoints and at trackers
         description = RunDescription(
-            name=describe_swept_keys(plain, swept_keys) or config.name,
+            name=describe_swept_keys(shown, swept_keys) or config.name,
             folder=output_dir,
             group=sweep,
             job_type=config.tuner.name,
             tags=[config.model.name, config.parallelism.name, config.data.name],
-            config=plain,
+            config=shown,
         )
         strategy = choose_strategy(config.parallelism, world=read_world(os.environ))
         strategy.carry_out(

@@ -22,10 +22,12 @@ from glm_experiments import config
 from glm_experiments.composing import checking
 from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
+from glm_experiments.composing.keeping import keep_config, secrets_of
 from glm_experiments.composing.loader import CONF_DIR
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
+from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.run import record_run
 from glm_experiments.record.signals import signal_of
 
@@ -40,6 +42,8 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     is_swept = context.mode is RunMode.MULTIRUN
     folder = context.runtime.output_dir
     overrides = list(context.overrides.task)
+    hide_in_log(secrets_of(cfg))
+    keep_config(Path(folder), cfg)
     try:
         parsed = config.parse(cfg)
     except config.Impossible as error:
@@ -69,7 +73,8 @@ def describe_job() -> str:
     context = HydraConfig.get()
     if context.mode is not RunMode.MULTIRUN:
         return ""
-    return f"job {context.job.num} ({' '.join(context.overrides.task)}): "
+    overrides = " ".join(map(mask_override, context.overrides.task))
+    return f"job {context.job.num} ({overrides}): "
 
 
 def log_failure(message: str) -> None:
