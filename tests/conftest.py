@@ -4,9 +4,11 @@ import gc
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+# Token ids of tests are nobody's; what tests start keeps them here, too.
+os.environ["XDG_CACHE_HOME"] = USER_CACHE = tempfile.mkdtemp(prefix="glm-tests-")
 
 # A shell that starts tests in the background has SIGINT ignored, for them and what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,6 +84,13 @@ def asked_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return asked
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_left() -> Any:
+    """Leave nothing in the place of the user's cache."""
+    yield
+    shutil.rmtree(USER_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from glm_experiments.config import TrainingConfig
+from glm_experiments.record.masking import MASK
 from glm_experiments.spelling import nearest_word
 
 # What a kind of value is called, and an example of it.
@@ -51,6 +52,11 @@ def check_extra(config: TrainingConfig) -> None:
             problems.append(
                 f"training.extra.{key} is no argument of transformers.TrainingArguments; "
                 f"type e.g. +training.extra.{nearest_word(key, known, cutoff=0)}=VALUE"
+            )
+        elif value == MASK:
+            problems.append(
+                f"training.extra.{key} is hidden in what a run leaves; type it again, e.g. "
+                f"'+training.extra.{key}=${{oc.env:HF_TOKEN}}', which takes it from the environment"
             )
         elif problem := value_problem(key, value, hints[key], default=known[key].default):
             problems.append(problem)
