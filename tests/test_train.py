@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.running import TINY, UNMEASURED, Signal, read_losses, read_record
 from tests.shared_data import SHARED, needs_shared
-from tests.waiting import wait_until
+from tests.waiting import HANG_SECONDS, wait_until
 
 NO_WARMUP = "training.warmup_share=0"
 
@@ -334,7 +334,7 @@ def test_a_process_that_is_stopped_exits_as_a_shell_expects(signum, code, tmp_pa
     )
     wait_until((folder / "metrics.jsonl").is_file, what="the first step is logged")
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == code
     assert "Traceback" not in err
     assert read_record(folder)["run"]["status"] == "interrupted"

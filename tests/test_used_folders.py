@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -320,18 +319,13 @@ def test_a_finished_run_is_left_as_it_is(used, typed, monkeypatch):
 
 def test_a_finished_run_is_told_before_torch_is_imported(used):
     command = [sys.executable, "-X", "importtime", "-m", "glm_experiments.train", *SHORT]
-    times = []
-    for _ in range(2):
-        clock = time.perf_counter()
-        done = subprocess.run(
-            [*command, f"hydra.run.dir={used}"], capture_output=True, text=True, check=False
-        )
-        times.append(time.perf_counter() - clock)
-        assert done.returncode == 0
-        assert "nothing is left to do" in done.stdout
-        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert not imported & {"torch", "transformers", "peft", "datasets"}
-    assert min(times) < 3  # under a second on an idle machine
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={used}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "nothing is left to do" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "peft", "datasets"}
 
 
 def test_a_finished_sweep_is_finished(tmp_path, typed):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from glm_experiments import train
 from glm_experiments.record.files import numbered_checkpoints
 from glm_experiments.record.markers import what_is_broken
-from tests.waiting import wait_until
+from tests.waiting import HANG_SECONDS, wait_until
 
 OVERRIDES = [
     "data=general",
@@ -133,7 +132,7 @@ def test_a_mistake_under_torchrun_ends_all(tmp_path):
         "data.path=/nowhere.jsonl",
         launcher=launcher,
     )
-    _, spoken = process.communicate(timeout=90)
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert spoken.count("glm-train: ") == 1, spoken
     assert read_record(tmp_path / "run")["run"]["status"] == "failed"
@@ -149,7 +148,7 @@ def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code,
     process = start(folder, chosen, *TWO, *ENDLESS)
     wait_for_step(folder, process)
     process.send_signal(signum)
-    _, spoken = process.communicate(timeout=60)
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == code, spoken
     assert read_record(folder)["run"]["status"] == "interrupted"
     last, checkpoint = list(numbered_checkpoints(folder).items())[-1]
@@ -165,9 +164,7 @@ def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
     wait_for_step(folder, process)
     workers = sorted(children_of(process.pid))  # the resource tracker is not among them
     os.kill(workers[victim], signal.SIGKILL)
-    began = time.monotonic()
-    _, spoken = process.communicate(timeout=30)
-    assert time.monotonic() - began < 20
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     record = read_record(folder)
     assert record["run"]["status"] == "failed"
