@@ -348,8 +348,8 @@ def test_a_finished_sweep_is_finished(tmp_path, typed):
         (["training.num_train_epochs=2"], "training.num_train_epochs was 1.0, now 2.0;"),
         (
             ["evaluation.max_new_tokens=16", "evaluation.metrics=[bleu4]"],
-            "evaluation.max_new_tokens was 8, now 16; to measure it so, type glm-evaluate {} "
-            "evaluation.max_new_tokens=16 evaluation.metrics=[bleu4]\n",
+            "now ['bleu4']; to measure it so, type glm-evaluate {} evaluation.max_new_tokens=16 "
+            "evaluation.metrics=[bleu4]\n",
         ),
         (["evaluation.num_rows=null"], "type glm-evaluate {} evaluation.num_rows=null\n"),
     ],
