@@ -112,7 +112,7 @@ def dismiss_followers() -> None:
 
 
 def main() -> None:
-    """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
+    """Console entry point; exits with 0, 1 (a message was printed), 129, 130 or 143."""
     world = read_world(os.environ)
     if world is not None and world.rank > 0:
         follow(world)

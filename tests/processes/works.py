@@ -11,6 +11,7 @@ from typing import NoReturn
 from glm_experiments.processes.workers import run_workers
 from glm_experiments.record.errors import Diverged
 from glm_experiments.record.run import Run
+from glm_experiments.record.signals import STOPPING
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def stop_nicely(run: Run) -> None:
     """As training does: a signal is noted, and the work stops a moment later."""
     begin(run)
     noted: list[int] = []
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in STOPPING:
         signal.signal(each, lambda signum, _: noted.append(signum))
     signal_ready()
     while not noted:
@@ -93,6 +94,20 @@ def ignore_signals(run: Run) -> None:
         signal.signal(each, signal.SIG_IGN)
     signal_ready()
     time.sleep(600)
+
+
+def stand_still(run: Run) -> None:
+    """The second is stopped, and the first waits for it; both were slow before."""
+    begin(run)
+    time.sleep(1)
+    signal_ready()
+    if is_rank(1):
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
+    deadline = time.monotonic() + 60
+    while len(list(Path(os.environ["READY_FOLDER"]).glob("*.go"))) < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def signal_ready() -> None:
