@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,9 +50,9 @@ def let_go_of_terminal() -> None:
     """What is still said to a terminal that is gone, goes nowhere; it would be an error."""
     for descriptor in (1, 2):
         try:
-            termios.tcgetattr(descriptor)
-        except termios.error as error:
-            if error.args[0] == errno.EIO:
+            os.get_terminal_size(descriptor)  # asks what is behind the descriptor
+        except OSError as error:
+            if error.errno == errno.EIO:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
