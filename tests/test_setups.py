@@ -7,6 +7,7 @@ import pytest
 
 from glm_experiments import config, experiment
 from glm_experiments.composing.loader import build_loader, compose
+from glm_experiments.parallelism import model_parallel
 from glm_experiments.record.errors import RunFailed
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "experiment"
@@ -42,16 +43,6 @@ def test_the_set_ups_are_found():
     ]
 
 
-@pytest.mark.parametrize("name", SET_UPS)
-def test_a_set_up_begins_with_question_and_command(name):
-    lines = (CONF / f"{name}.yaml").read_text().splitlines()
-    assert lines[0] == "# @package _global_"
-    assert lines[1].endswith("?")
-    assert lines[2].startswith(f"#   glm-train experiment={name} ")
-    assert lines[3].startswith("# Expected: ")
-    assert parse(f"experiment={name}", "data=general").name == name
-
-
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SET_UPS],
@@ -75,7 +66,7 @@ def test_a_set_up_trains_a_tiny_model(name, tmp_path):
     parsed = parse(*overrides)
     folder = tmp_path / "run"
     folder.mkdir()
-    experiment.run(parsed, folder, overrides=overrides, sweep=None, swept_keys=[])
+    experiment.run(parsed, folder, checkpoint=None, overrides=overrides, sweep=None, swept_keys=[])
     record = json.loads((folder / "results.json").read_text())
     assert record["run"]["status"] == "finished"
     assert record["outcome"]["steps"] == 2
@@ -102,16 +93,16 @@ def test_a_set_up_trains_a_tiny_model(name, tmp_path):
 def test_an_impossible_split_is_refused_before_loading(overrides, problem, tmp_path):
     parsed = parse("parallelism=model_parallel", *SHORT, "data.num_validation_rows=4", *overrides)
     with pytest.raises(RunFailed, match=problem):
-        experiment.run(parsed, tmp_path, overrides=[], sweep=None, swept_keys=[])
+        experiment.run(parsed, tmp_path, checkpoint=None, overrides=[], sweep=None, swept_keys=[])
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["run"]["status"] == "failed"
     assert "model" not in record["environment"]
 
 
 def test_a_model_that_does_not_fit_is_refused_before_loading(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "measure_free_memory", lambda _: {"cpu": 2**20})
+    monkeypatch.setattr(model_parallel, "measure_free_memory", lambda _: {"cpu": 2**20})
     parsed = parse("parallelism=model_parallel", "parallelism.devices=[cpu,cpu]", *SHORT)
     with pytest.raises(RunFailed, match=r"does not fit the free memory of parallelism\.devices"):
-        experiment.run(parsed, tmp_path, overrides=[], sweep=None, swept_keys=[])
+        experiment.run(parsed, tmp_path, checkpoint=None, overrides=[], sweep=None, swept_keys=[])
     record = json.loads((tmp_path / "results.json").read_text())
     assert "model" not in record["environment"]

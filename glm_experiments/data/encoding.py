@@ -13,9 +13,10 @@ import numpy as np
 
 from glm_experiments.config import DataConfig, FilesConfig
 from glm_experiments.data.cache_folder import cached_tables
+from glm_experiments.data.context_fitting import find_last_answer
 from glm_experiments.data.conversations import PlainText
 from glm_experiments.data.packing import Item, pack
-from glm_experiments.data.prompts import describe_prompt
+from glm_experiments.data.prompt_formats import describe_prompt
 from glm_experiments.data.rejections import Rejection, check_rejections
 from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.splits import Splits
@@ -24,10 +25,10 @@ from glm_experiments.data.tokenisation import (
     TokenSettings,
     check_tokenizer,
     encode_split,
-    find_last_answer,
     hash_inputs,
 )
 from glm_experiments.labels import IGNORED
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class EncodedSamples(Sequence[Item]):
         return {"input_ids": ids.tolist(), "labels": labels.tolist()}
 
 
-def encode_splits(splits: Splits, tokenizer: Any, *, config: DataConfig) -> EncodedSplits:
+def encode_splits(splits: Splits, tokenizer: Tokenizer, *, config: DataConfig) -> EncodedSplits:
     """Token ids of all splits, from the cache where they have been made before.
 
     Raises:

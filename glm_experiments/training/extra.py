@@ -30,7 +30,7 @@ KINDS: dict[Any, tuple[str, str]] = {
 NEED_A_MODEL = ("lomo", "galore", "apollo")
 
 
-class UnplacedArguments(TrainingArguments):
+class DevicelessArguments(TrainingArguments):
     """The library's arguments without a device: choosing one would choose it for the process."""
 
     @property
@@ -132,7 +132,7 @@ def use_problems(config: TrainingConfig) -> list[str]:
     return []
 
 
-def build(config: TrainingConfig, extra: dict[str, Any]) -> UnplacedArguments:
+def build(config: TrainingConfig, extra: dict[str, Any]) -> DevicelessArguments:
     """Arguments of a training on the CPU that differ from the defaults in `extra` alone.
 
     Raises:
@@ -140,7 +140,7 @@ def build(config: TrainingConfig, extra: dict[str, Any]) -> UnplacedArguments:
             of another, files that aren't there and packages that are missing.
     """
     try:
-        return UnplacedArguments(
+        return DevicelessArguments(
             output_dir="unused",
             lr_scheduler_type=config.lr_scheduler_type,
             learning_rate=config.learning_rate,

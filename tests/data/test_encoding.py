@@ -1,5 +1,7 @@
 """Splits to token ids: what is trained, what is cut or dropped, and that nothing is done twice."""
 
+import ast
+import inspect
 import json
 import logging
 from collections.abc import Sequence
@@ -10,10 +12,11 @@ from typing import Any
 import pytest
 
 from glm_experiments.data import tokenisation
+from glm_experiments.data.answers import encode_answer
 from glm_experiments.data.conversations import Conversation, Message, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
 from glm_experiments.data.packing import PackedSamples
-from glm_experiments.data.prompts import encode_answer, encode_prompt
+from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.data.rejections import ReadReport
 from glm_experiments.data.splits import Splits, fingerprint_samples, load_splits
 from glm_experiments.labels import IGNORED
@@ -253,13 +256,26 @@ def test_another_vocabulary_is_another_cache(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
 
 
+def test_other_encoding_code_is_another_cache() -> None:
+    """Nothing of data decides token ids unseen: the modules that do know no others."""
+    names = {module.__name__ for module in tokenisation.ENCODING_CODE}
+    assert names
+    found = set()
+    for module in tokenisation.ENCODING_CODE:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+    ours = {name for name in found if name.startswith("glm_experiments.data")}
+    assert ours - names == {"glm_experiments.data.conversations"}
+
+
 def test_several_processes_encode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Conversation | PlainText] = [talk("Who?", f"{n} am", line=n) for n in range(1, 200)]
     rows.insert(150, talk("Who?", "I am. " * 50, line=777))
     splits = build_splits(tmp_path, rows)
     settings = {"context_length": 40, "max_bad_share": 0.5}
     alone = encode(tmp_path / "alone", splits, **settings)
-    monkeypatch.setattr(tokenisation, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(tokenisation, "NUM_ROWS_A_PIECE", 16)
     monkeypatch.setattr(tokenisation, "NUM_ROWS_FOR_PROCESSES", 50)
     monkeypatch.setattr(tokenisation.os, "cpu_count", lambda: 2)
     together = encode(tmp_path / "together", splits, **settings)

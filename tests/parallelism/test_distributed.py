@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from glm_experiments import train
 from glm_experiments.record.files import numbered_checkpoints
-from glm_experiments.training.checkpoints import what_is_broken
+from glm_experiments.record.markers import what_is_broken
+from tests.waiting import HANG_SECONDS, wait_until
 
 OVERRIDES = [
     "data=general",
@@ -132,7 +132,7 @@ def test_a_mistake_under_torchrun_ends_all(tmp_path):
         "data.path=/nowhere.jsonl",
         launcher=launcher,
     )
-    _, spoken = process.communicate(timeout=90)
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert spoken.count("glm-train: ") == 1, spoken
     assert read_record(tmp_path / "run")["run"]["status"] == "failed"
@@ -148,7 +148,7 @@ def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code,
     process = start(folder, chosen, *TWO, *ENDLESS)
     wait_for_step(folder, process)
     process.send_signal(signum)
-    _, spoken = process.communicate(timeout=60)
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == code, spoken
     assert read_record(folder)["run"]["status"] == "interrupted"
     last, checkpoint = list(numbered_checkpoints(folder).items())[-1]
@@ -164,9 +164,7 @@ def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
     wait_for_step(folder, process)
     workers = sorted(children_of(process.pid))  # the resource tracker is not among them
     os.kill(workers[victim], signal.SIGKILL)
-    began = time.monotonic()
-    _, spoken = process.communicate(timeout=30)
-    assert time.monotonic() - began < 20
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     record = read_record(folder)
     assert record["run"]["status"] == "failed"
@@ -178,14 +176,13 @@ def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
 
 
 def wait_for_step(folder: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            if len(read_metrics(folder, "train/loss")) > 2:
-                return
+    def is_there() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        with contextlib.suppress(FileNotFoundError):
+            return len(read_metrics(folder, "train/loss")) > 2
+        return False
+
+    wait_until(is_there, what="the third step is logged")
 
 
 def children_of(parent: int) -> list[int]:

@@ -16,8 +16,7 @@ from glm_experiments.record.errors import Diverged, Interrupted, status_of
 from glm_experiments.record.run import Run
 from glm_experiments.record.signals import STOPPING
 from tests.processes import works
-
-LONGEST_END_SECONDS = 12.0
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +66,13 @@ def test_a_mistake_is_told_once_with_its_type_and_what_was_recorded(tmp_path):
 def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch):
     for name in ("DEATH_SECONDS", "ERROR_SECONDS"):
         monkeypatch.setattr(f"glm_experiments.processes.workers.{name}", 0.5)
-    run, began = Run(), time.monotonic()
+    monkeypatch.setenv("READY_FOLDER", str(tmp_path))
+    run = Run()
     with pytest.raises(kind, match=message) as caught:
         run_workers(
             functools.partial(works.fail_in_second, how=how), run, num_processes=2, folder=tmp_path
         )
-    assert time.monotonic() - began < LONGEST_END_SECONDS
+    assert not (tmp_path / works.WAITED_OUT).exists()  # the other one was ended
     assert status_of(caught.value) == status
     assert run.outcome["rank"] == 0  # told while it hung
 
@@ -131,9 +131,7 @@ def test_a_worker_that_stands_still_is_named_and_ends_the_run(
 
     def let_go_on() -> None:
         works.wait_for_ready(tmp_path, count=2)
-        deadline = time.monotonic() + 60
-        while "kill -CONT" not in caplog.text and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: "kill -CONT" in caplog.text, what="it is named")
         os.kill(int(caplog.text.split("kill -CONT ")[1].split()[0]), signal.SIGCONT)
         (tmp_path / "a.go").touch()
 
@@ -159,10 +157,7 @@ def test_workers_do_not_outlive_their_parent(tmp_path):
     workers = works.wait_for_ready(tmp_path, count=2)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + LONGEST_END_SECONDS
-    while alive := [each for each in workers if is_alive(each)]:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(is_alive, workers)), what="they end as their parent has")
 
 
 def is_alive(process: int) -> bool:

@@ -12,6 +12,9 @@ from glm_experiments.processes.workers import run_workers
 from glm_experiments.record.errors import Diverged
 from glm_experiments.record.run import Run
 from glm_experiments.record.signals import STOPPING
+from tests.waiting import HANG_SECONDS, wait_until
+
+WAITED_OUT = "waited_out"
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +51,12 @@ def fail_alike(run: Run) -> None:
     raise ValueError("data.path is wrong; type another")
 
 
-def hang(run: Run) -> None:
-    begin(run)
-    time.sleep(600)
-
-
 def fail_in_second(run: Run, *, how: str) -> None:
     """Rank 0 hangs, as one that waits for rank 1 does."""
     begin(run)
     if is_rank(0):
-        time.sleep(600)
+        time.sleep(HANG_SECONDS)
+        (Path(os.environ["READY_FOLDER"]) / WAITED_OUT).touch()
     time.sleep(0.2)
     match how:
         case "kill":
@@ -93,7 +92,7 @@ def ignore_signals(run: Run) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     signal_ready()
-    time.sleep(600)
+    time.sleep(10 * HANG_SECONDS)
 
 
 def stand_still(run: Run) -> None:
@@ -104,10 +103,7 @@ def stand_still(run: Run) -> None:
     if is_rank(1):
         os.kill(os.getpid(), signal.SIGSTOP)
         return
-    deadline = time.monotonic() + 60
-    while len(list(Path(os.environ["READY_FOLDER"]).glob("*.go"))) < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: list(Path(os.environ["READY_FOLDER"]).glob("*.go")), what="it goes on")
 
 
 def signal_ready() -> None:
@@ -117,11 +113,8 @@ def signal_ready() -> None:
 
 def wait_for_ready(folder: Path, *, count: int) -> list[int]:
     """The workers' process ids."""
-    deadline = time.monotonic() + 60
-    while len(found := list(folder.glob("*.ready"))) < count:
-        assert time.monotonic() < deadline, "the workers didn't start"
-        time.sleep(0.05)
-    return [int(file.stem) for file in found]
+    wait_until(lambda: len(list(folder.glob("*.ready"))) >= count, what="the workers start")
+    return [int(file.stem) for file in folder.glob("*.ready")]
 
 
 def main() -> NoReturn:
