@@ -33,7 +33,7 @@ from glm_experiments.record.files import list_left
 from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
-from glm_experiments.record.signals import signal_of
+from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
 from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def dismiss_followers() -> None:
 
 
 def main() -> None:
-    """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
+    """Console entry point; exits with 0, 1 (a message was printed), 129, 130 or 143."""
     world = read_world(os.environ)
     if world is not None and world.rank > 0:
         follow(world)
@@ -173,7 +173,8 @@ def main() -> None:
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-        train()
+        with handled(interrupt, *STOPPING):
+            train()
         if failures:
             raise ValueError("\n".join(failures))
     except HydraException as error:
