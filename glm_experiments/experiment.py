@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
 from glm_experiments.record.files import ADAPTER, CACHE, METRICS, PREDICTIONS, REJECTED
+from glm_experiments.record.markers import write_marked
 from glm_experiments.record.metrics_log import MetricsLog
+from glm_experiments.record.reading import swept_value
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
     RunDescription,
@@ -40,7 +42,7 @@ from glm_experiments.tracking import (
     open_tracked_run,
     untracked,
 )
-from glm_experiments.training.checkpoints import comparable_settings, find_start
+from glm_experiments.training.checkpoints import Start, begin_training
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import gather_peak_memory, reset_peak_memory
 from glm_experiments.training.progress import Logger
@@ -49,16 +51,22 @@ from glm_experiments.tuners import count_parameters
 
 log = logging.getLogger(__name__)
 
+# Fingerprint of all rows -> where the training of them begins.
+Begin = Callable[[str], Start]
+
 
 def run(
     config: Config,
     output_dir: Path,
     *,
+    checkpoint: Path | None,
     overrides: Sequence[str],
     sweep: str | None,
     swept_keys: Sequence[str],
 ) -> float | None:
-    """Run one job in its folder; returns its validation loss if measured, else its training loss.
+    """Run one job in a folder that it was let into; returns what a sweeper is told.
+
+    checkpoint: that it continues.
 
     Raises:
         RunFailed: with the message for the user, once the failure is recorded.
@@ -75,10 +83,10 @@ def run(
             config=plain,
         )
         strategy = choose_strategy(config.parallelism, world=read_world(os.environ))
-        strategy.carry_out(
-            functools.partial(run_stages, config, description), record, folder=output_dir
-        )
-        return record.outcome.get("best_validation_loss") or record.outcome.get("loss")
+        begin = functools.partial(begin_training, output_dir, checkpoint, plain)
+        work = functools.partial(run_stages, config, description, begin)
+        strategy.carry_out(work, record, folder=output_dir)
+        return swept_value(record.outcome)
 
 
 def follow() -> None:
@@ -87,7 +95,7 @@ def follow() -> None:
         job(Run())
 
 
-def run_stages(config: Config, description: RunDescription, record: Run) -> None:
+def run_stages(config: Config, description: RunDescription, begin: Begin, record: Run) -> None:
     """All stages in order, in each process of the run; the first one speaks and writes.
 
     Fills the record on the way, so that a failed run shows how far it got.
@@ -97,11 +105,11 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
     plan = plan_run(config, strategy)
     with meeting.main_first():  # the others find what it has downloaded and encoded
         splits = load_splits(config.data, rejected_file=folder / REJECTED)
+    start = meeting.from_main(lambda: begin(splits.fingerprint))
+    with meeting.main_first():
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
         cache = folder.parent / CACHE
         encoded = encode_splits(splits, parts.tokenizer, config=config.data, cache_dir=cache)
-    settings = comparable_settings(description.config, data=splits.fingerprint)
-    start = meeting.from_main(lambda: find_start(config.training.resume, folder, settings=settings))
     log.info("%s", render_samples(encoded, parts.tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
@@ -125,7 +133,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
             measure_loss=functools.partial(parts.measure_validation_loss, encoded=encoded),
             log_values=log_to(folder, tracked),
         )
-        outcome |= describe_training(result) | save_result(trainable.adapter, result, folder)
+        outcome |= describe_training(result) | save_result(trainable.adapter, result, start, folder)
         after = parts.evaluate_tuned(trainable.model, encoded)
         outcome["metrics"] |= describe_evaluation("after", after)
         outcome["peak_memory_bytes"] = gather_peak_memory(strategy.devices)
@@ -187,11 +195,14 @@ def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict
     return {when: metrics} if metrics else {}
 
 
-def save_result(adapter: Adapter, result: TrainingResult, folder: Path) -> dict[str, int]:
+def save_result(
+    adapter: Adapter, result: TrainingResult, start: Start, folder: Path
+) -> dict[str, int]:
     """Keep what was trained; returns its size, for the record."""
     if not meeting.is_main():
         return {}
-    adapter.save(folder / ADAPTER, result.state)
+    write = functools.partial(adapter.save, state=result.state)
+    write_marked(folder / ADAPTER, write, settings=start.settings)
     files = [path for path in (folder / ADAPTER).rglob("*") if path.is_file()]
     return {"adapter_bytes": sum(file.stat().st_size for file in files)}
 

@@ -15,10 +15,12 @@ from glm_experiments.config import Config, parse
 from glm_experiments.record.files import (
     ADAPTER,
     EVALUATIONS,
-    RESULTS,
+    MARKER,
     SAVED_CONFIG,
     numbered_checkpoints,
 )
+from glm_experiments.record.markers import what_is_broken
+from glm_experiments.record.reading import read_trained_config
 from glm_experiments.spelling import nearest_word
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
         ValueError: for a folder that holds no run, for every bad override, and for one of the
             tuner: what was trained can't be had with other settings.
     """
-    file = run_dir / SAVED_CONFIG
-    if not file.is_file():
+    saved = read_trained_config(run_dir)
+    if saved is None:
         near = nearest_run(run_dir)
         hint = (
             "type the folder of a run, e.g. outputs/identity/2026-01-01_12-00-00"
@@ -53,14 +55,7 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
             else f"did you mean {near}?"
         )
         raise ValueError(f"{run_dir} is no run's folder (it has no {SAVED_CONFIG}); {hint}")
-    # The record's config is the run's; Hydra's is that of the last attempt in this folder.
-    record = run_dir / RESULTS
-    saved = (
-        OmegaConf.create(json.loads(record.read_text(encoding="utf-8"))["config"])
-        if record.is_file()
-        else OmegaConf.load(file)
-    )
-    config = parse(recompose(saved, overrides))
+    config = parse(recompose(OmegaConf.create(dict(saved)), overrides))
     for override in overrides:
         if override.lstrip("+~").startswith(("tuner=", "tuner.")):
             raise ValueError(
@@ -97,6 +92,7 @@ def find_adapter(run_dir: Path, checkpoint: str) -> Path:
     numbered = numbered_checkpoints(run_dir)
     if checkpoint == "last":
         if (run_dir / ADAPTER).is_dir():
+            check_adapter(run_dir / ADAPTER)
             return run_dir / ADAPTER
         whole = checkpoints.find_last_complete(run_dir)
         if whole is None:
@@ -118,9 +114,22 @@ def find_adapter(run_dir: Path, checkpoint: str) -> Path:
             f"last or one of: {known}"
         )
     folder = numbered[int(step)]
-    if (problem := checkpoints.what_is_broken(folder)) is not None:
+    if (problem := what_is_broken(folder)) is not None:
         raise ValueError(f"{folder} can't be used: {problem}; type another --checkpoint ({known})")
     return folder / ADAPTER
+
+
+def check_adapter(folder: Path) -> None:
+    """See that a run's adapter is as it was written; one of an older version doesn't say.
+
+    Raises:
+        ValueError: naming the file that isn't.
+    """
+    if (folder / MARKER).is_file() and (problem := what_is_broken(folder)) is not None:
+        raise ValueError(
+            f"{folder} can't be used: {problem}; copy it again, or type --checkpoint and the step "
+            "of a checkpoint"
+        )
 
 
 def best_step(run_dir: Path) -> int | None:

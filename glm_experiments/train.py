@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,8 +28,12 @@ from glm_experiments.composing.loader import CONF_DIR
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
-from glm_experiments.record.run import record_run
+from glm_experiments.record.files import SAVED_CONFIG, list_left
+from glm_experiments.record.reading import swept_value
+from glm_experiments.record.run import lock_folder, record_run
 from glm_experiments.record.signals import signal_of
+from glm_experiments.record.writing import write_text
+from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
 
@@ -38,30 +44,61 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     """Run one job; Hydra calls it once a job and keeps what it returns or raises."""
     context = HydraConfig.get()
     is_swept = context.mode is RunMode.MULTIRUN
-    folder = context.runtime.output_dir
-    overrides = list(context.overrides.task)
-    try:
-        parsed = config.parse(cfg)
-    except config.Impossible as error:
-        plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        with record_run(Path(folder), name=cfg.name, config=plain, overrides=overrides):
-            raise Refused(str(error)) from None
-    from glm_experiments import experiment
+    folder = Path(context.runtime.output_dir)
+    with lock_folder(folder):
+        try:
+            parsed = config.parse(cfg)
+            admission = admit(folder, config=asdict(parsed))
+        except (config.Impossible, Refused) as error:
+            raise record_refusal(folder, cfg, str(error)) from None
+        if isinstance(admission, Finished):
+            log.info("%s holds this run, finished: nothing is left to do", folder)
+            return swept_value(admission.outcome)
+        keep_config(folder, cfg)
+        from glm_experiments import experiment
 
-    try:
-        result = experiment.run(
-            parsed,
-            Path(folder),
-            overrides=overrides,
-            sweep=Path(context.sweep.dir).name if is_swept else None,
-            swept_keys=swept_keys,
-        )
-    except KeyboardInterrupt:
-        place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
-        log.warning("to continue, type the same command and hydra.%s", place)
-        raise
+        try:
+            result = experiment.run(
+                parsed,
+                folder,
+                checkpoint=admission.checkpoint,
+                overrides=list(context.overrides.task),
+                sweep=Path(context.sweep.dir).name if is_swept else None,
+                swept_keys=swept_keys,
+            )
+        except KeyboardInterrupt:
+            place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
+            log.warning("to continue, type the same command and hydra.%s", place)
+            raise
     log.info("all of this run is in %s; try glm-chat on it", folder)
     return result
+
+
+def record_refusal(folder: Path, cfg: DictConfig, message: str) -> RunFailed:
+    """The failure of a job that is not let in; recorded where that hides nothing of another."""
+    if not list_left(folder):
+        plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+        overrides = list(HydraConfig.get().overrides.task)
+        with (
+            suppress(RunFailed),
+            record_run(folder, name=cfg.name, config=plain, overrides=overrides),
+        ):
+            raise Refused(message)
+    return RunFailed(message)
+
+
+def keep_config(folder: Path, cfg: DictConfig) -> None:
+    """Write what Hydra composed, as it would itself, had it waited for the job to be let in."""
+    hydra_cfg = HydraConfig.instance().cfg
+    parts = {
+        SAVED_CONFIG.name: cfg,
+        "hydra.yaml": hydra_cfg,
+        "overrides.yaml": HydraConfig.get().overrides.task,
+    }
+    saved = folder / SAVED_CONFIG.parent
+    saved.mkdir(exist_ok=True)
+    for name, part in parts.items():
+        write_text(saved / name, OmegaConf.to_yaml(part))
 
 
 def describe_job() -> str:
@@ -129,17 +166,12 @@ def main() -> None:
             )
             return
 
-        swept_keys: list[str] = []
-        try:
-            swept_keys = checking.check_command_line(
-                [] if only_prints else arguments.overrides,
-                config_dir=arguments.config_dir,
-                multirun=arguments.multirun,
-            )
-        except config.Impossible:
-            if arguments.multirun:  # before its first job has taken any time
-                raise
-            # The run itself is refused, which is recorded in its folder.
+        # A mistake is told before there is a folder, and before a sweep's first job.
+        swept_keys = checking.check_command_line(
+            [] if only_prints else arguments.overrides,
+            config_dir=arguments.config_dir,
+            multirun=arguments.multirun,
+        )
 
         @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:

@@ -120,6 +120,7 @@ def test_a_pairing_trains_as_one_device_does(
     if model == "tiny_glm":
         # As if the run had been stopped after step 2.
         shutil.rmtree(tmp_path / "run" / "checkpoint-4")
-        (tmp_path / "run" / "metrics.jsonl").unlink()
+        for name in ("metrics.jsonl", "results.json"):
+            (tmp_path / "run" / name).unlink()
         resumed = run_losses(tmp_path / "run", arguments, monkeypatch)
         assert resumed == pytest.approx(losses[2:], rel=1e-4)

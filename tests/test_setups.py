@@ -75,7 +75,7 @@ def test_a_set_up_trains_a_tiny_model(name, tmp_path):
     parsed = parse(*overrides)
     folder = tmp_path / "run"
     folder.mkdir()
-    experiment.run(parsed, folder, overrides=overrides, sweep=None, swept_keys=[])
+    experiment.run(parsed, folder, checkpoint=None, overrides=overrides, sweep=None, swept_keys=[])
     record = json.loads((folder / "results.json").read_text())
     assert record["run"]["status"] == "finished"
     assert record["outcome"]["steps"] == 2
@@ -102,7 +102,7 @@ def test_a_set_up_trains_a_tiny_model(name, tmp_path):
 def test_an_impossible_split_is_refused_before_loading(overrides, problem, tmp_path):
     parsed = parse("parallelism=model_parallel", *SHORT, "data.num_validation_rows=4", *overrides)
     with pytest.raises(RunFailed, match=problem):
-        experiment.run(parsed, tmp_path, overrides=[], sweep=None, swept_keys=[])
+        experiment.run(parsed, tmp_path, checkpoint=None, overrides=[], sweep=None, swept_keys=[])
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["run"]["status"] == "failed"
     assert "model" not in record["environment"]
@@ -112,6 +112,6 @@ def test_a_model_that_does_not_fit_is_refused_before_loading(tmp_path, monkeypat
     monkeypatch.setattr(experiment, "measure_free_memory", lambda _: {"cpu": 2**20})
     parsed = parse("parallelism=model_parallel", "parallelism.devices=[cpu,cpu]", *SHORT)
     with pytest.raises(RunFailed, match=r"does not fit the free memory of parallelism\.devices"):
-        experiment.run(parsed, tmp_path, overrides=[], sweep=None, swept_keys=[])
+        experiment.run(parsed, tmp_path, checkpoint=None, overrides=[], sweep=None, swept_keys=[])
     record = json.loads((tmp_path / "results.json").read_text())
     assert "model" not in record["environment"]

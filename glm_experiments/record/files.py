@@ -1,7 +1,7 @@
 """Every name in a run's folder that this package chooses, and what lies there under it.
 
 Not here: what is inside an adapter's folder (the tuners' format), and what libraries name
-themselves (`trainer_state.json`, `optimizer.pt`, `train.log`).
+themselves (`trainer_state.json`, `optimizer.pt`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,20 @@ EVALUATIONS = "evaluations"
 EVALUATION = "evaluation.json"
 """An evaluation's record, as a run's."""
 
+TRAINED = "config.json"
+"""The config of what trains here, or did: written once nothing speaks against it any more."""
+
 SAVED_CONFIG = Path(".hydra", "config.yaml")
-"""The config as Hydra composed it at the last attempt; there from the first moment of a run."""
+"""The config as composed at the last attempt that was let in; there from the first moment on."""
 
 TENSORBOARD = "tensorboard"
 """The folder of tensorboard's event files."""
+
+WANDB = "wandb"
+"""The folder of wandb's own files."""
+
+TRACKED_RUN_ID = "tracked_run_id"
+"""By which a tracker knows the run."""
 
 LOCK = ".lock"
 """Held by the process that is at work in the folder."""
@@ -46,7 +55,13 @@ CACHE = "cache"
 """Beside the folders of runs, which share it: encoded data."""
 
 MARKER = "complete.json"
-"""Declares a checkpoint whole: its files' sizes and checksums, and its settings."""
+"""Declares a checkpoint or a run's adapter whole: its files' sizes and checksums, its settings."""
+
+FORMER = "former"
+"""The folder of what other trainings left here, a numbered folder each."""
+
+LOG = "train.log"
+"""The log of all attempts, as Hydra names it."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -64,6 +79,25 @@ def numbered_checkpoints(run_dir: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def rank_log_name(rank: int) -> str:
+def rank_log_name(rank: int | str) -> str:
     """What a process other than the first said, kept where it failed."""
     return f"rank{rank}.log"
+
+
+def list_left(run_dir: Path) -> list[Path]:
+    """What a training has left in its folder, checkpoints first; its log alone is nothing."""
+    names = (
+        *(ADAPTER, METRICS, PREDICTIONS, REJECTED, TOKENIZER, EVALUATIONS),
+        *(TENSORBOARD, WANDB, TRACKED_RUN_ID, RESULTS, TRAINED, SAVED_CONFIG.parts[0]),
+    )
+    found = [
+        *reversed(numbered_checkpoints(run_dir).values()),
+        *(path for name in names if (path := run_dir / name).exists()),
+        *run_dir.glob(rank_log_name("*")),
+    ]
+    return [*found, *run_dir.glob(LOG)] if found else []
+
+
+def has_trained(run_dir: Path) -> bool:
+    """Whether a training has left weights in its folder, whole or not."""
+    return bool(numbered_checkpoints(run_dir)) or (run_dir / ADAPTER).is_dir()

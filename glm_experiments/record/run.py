@@ -19,7 +19,7 @@ from typing import Any
 
 from glm_experiments.record.environment import capture_environment, read_git_state
 from glm_experiments.record.errors import Refused, RunFailed, clear_frames, status_of
-from glm_experiments.record.files import LOCK, RESULTS
+from glm_experiments.record.files import LOCK, RESULTS, has_trained
 from glm_experiments.record.masking import mask_override, mask_secrets
 from glm_experiments.record.signals import handled, interrupt, signal_of
 from glm_experiments.record.writing import FULL_DISK, write_json, write_text
@@ -129,9 +129,9 @@ class Record:
         return f"{message}{hint} [{status}, see {self.file}]"
 
     def put_back(self) -> bool:
-        """Put the former attempt's record back; False where there was none."""
+        """Leave the folder's record as it was before; False where there was nothing to be told."""
         if self._former is None:
-            return False
+            return has_trained(self.file.parent)  # killed, and to be continued
         write_text(self.file, self._former.decode())
         return True
 
@@ -144,13 +144,15 @@ def describe(error: BaseException, message: str) -> dict[str, str]:
 def lock_folder(folder: Path) -> AbstractContextManager[object]:
     """Inside, keep other runs out of `folder`: two that began in one second would share its name.
 
+    Who holds it may take it again.
+
     Raises:
         RunFailed: where another process is at work in it.
     """
     from filelock import FileLock, Timeout  # takes a while, and help needs none
 
     try:
-        return FileLock(folder / LOCK).acquire(blocking=False)
+        return FileLock(folder / LOCK, is_singleton=True).acquire(blocking=False)
     except Timeout:
         raise RunFailed(
             f"another process is at work in {folder}; wait for it, or type hydra.run.dir=FOLDER "

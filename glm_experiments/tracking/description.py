@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RUN_ID_FILE = "tracked_run_id"
+from glm_experiments.record.files import TRACKED_RUN_ID
+
 LONGEST_NAME = 128
 
 
@@ -31,7 +32,7 @@ class RunDescription:
 
 def run_id_for(folder: Path) -> str:
     """The id of the run in `folder`, kept there: a resumed run goes on under its own."""
-    file = folder / RUN_ID_FILE
+    file = folder / TRACKED_RUN_ID
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(secrets.token_hex(6) + "\n")

@@ -1,7 +1,7 @@
-"""Which checkpoints of a run are whole, and with which settings they were made.
+"""Which checkpoint a training continues, whether it is of the same experiment, which ones are kept.
 
-A checkpoint counts once its `complete.json` stands beside its files: written last, it holds every
-file's size and checksum. Knows folders and files only, no model.
+A checkpoint counts once its marker stands beside its files. Knows folders and settings only, no
+model.
 """
 
 from __future__ import annotations
@@ -9,20 +9,34 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glm_experiments.config.changes import pick_comparable
 from glm_experiments.record.errors import Refused
-from glm_experiments.record.files import MARKER, checkpoint_name, numbered_checkpoints
-from glm_experiments.record.writing import write_json
+from glm_experiments.record.files import (
+    ADAPTER,
+    MARKER,
+    TRAINED,
+    checkpoint_name,
+    numbered_checkpoints,
+)
+from glm_experiments.record.former import set_aside
+from glm_experiments.record.markers import what_is_broken
+from glm_experiments.record.masking import mask_secrets
+from glm_experiments.record.writing import encode_json, write_json
 
 log = logging.getLogger(__name__)
 
-# What may differ between a run and its continuation: how often it speaks and saves.
-CADENCE = ("logging_steps", "eval_steps", "save_steps", "save_total_limit", "resume")
+# As transformers names it.
+STATE = "trainer_state.json"
+
+HOW_TO_GO_ON = (
+    "type the former values to continue it, or training.resume=never to start anew, which keeps "
+    "what is there in a folder of its own"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,50 +55,18 @@ def comparable_settings(config: Mapping[str, Any], *, data: str) -> dict[str, An
 
     config: of the run, nested. data: fingerprint of all rows.
     """
-    flat = {
-        f"{section}.{key}": value
-        for section in ("model", "tuner", "training")
-        for key, value in config[section].items()
-        if key not in CADENCE
-    }
-    return {**flat, "seed": config["seed"], "data": data}
+    return {**mask_secrets(pick_comparable(config)), "data": data}
 
 
-def write_marker(checkpoint: Path, *, settings: Mapping[str, Any]) -> None:
-    """Declare a checkpoint complete."""
-    files = {
-        str(path.relative_to(checkpoint)): [path.stat().st_size, checksum(path)]
-        for path in sorted(checkpoint.rglob("*"))
-        if path.is_file()
-    }
-    write_json(checkpoint / MARKER, {"files": files, "settings": settings})
-
-
-def checksum(file: Path) -> int:
-    """CRC-32 of a file."""
-    value = 0
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value
-
-
-def what_is_broken(checkpoint: Path) -> str | None:
-    """Why a checkpoint cannot be used; None: it can."""
-    marker = checkpoint / MARKER
-    if not marker.is_file():
-        return "it was not written to its end"
-    try:
-        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError):
-        return f"its {MARKER} can't be read"
-    for name, (size, value) in files.items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size or checksum(file) != value:
-            return f"{name} is not as it was written"
-    return None
+def list_changes(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Which of the saved settings are given with another value; what was not saved yet is none."""
+    # Through JSON, so that tuples and numbers compare as they were written.
+    before, now = (json.loads(encode_json(mask_secrets(each))) for each in (saved, given))
+    return [
+        f"{key} was {before[key]}, now {now.get(key)}"
+        for key in sorted(before)
+        if before[key] != now.get(key)
+    ]
 
 
 def find_last_complete(run_dir: Path) -> Path | None:
@@ -97,65 +79,75 @@ def find_last_complete(run_dir: Path) -> Path | None:
     return None
 
 
-def find_start(resume: str, run_dir: Path, *, settings: Mapping[str, Any]) -> Start:
-    """Where `training.resume` lets a training of these settings begin.
+def find_checkpoint(resume: str, run_dir: Path) -> Path | None:
+    """The checkpoint that `training.resume` means; None: there is none.
 
     Raises:
-        ValueError: for a folder that is no whole checkpoint, or one made with other settings.
-    """
-    return Start(
-        checkpoint=find_resume(resume, run_dir=run_dir, settings=settings), settings=settings
-    )
-
-
-def find_resume(resume: str, *, run_dir: Path, settings: Mapping[str, Any]) -> Path | None:
-    """The checkpoint that `training.resume` means; None: start anew.
-
-    Raises:
-        ValueError: for a folder that is no whole checkpoint, or one made with other settings.
+        Refused: for a folder that is no whole checkpoint.
     """
     if resume == "never":
         return None
     if resume == "auto":
-        checkpoint = find_last_complete(run_dir)
-        if checkpoint is None:
-            return None
-    else:
-        checkpoint = Path(resume)
-        problem = what_is_broken(checkpoint) if checkpoint.is_dir() else "there is no such folder"
-        if problem is not None:
-            raise Refused(
-                f"training.resume={resume} can't be continued: {problem}; "
-                "type training.resume=auto, never, or another checkpoint's folder"
-            )
-    check_settings(checkpoint, settings)
+        return find_last_complete(run_dir)
+    checkpoint = Path(resume)
+    problem = what_is_broken(checkpoint) if checkpoint.is_dir() else "there is no such folder"
+    if problem is not None:
+        raise Refused(
+            f"training.resume={resume} can't be continued: {problem}; "
+            "type training.resume=auto, never, or another checkpoint's folder"
+        )
     return checkpoint
 
 
 def check_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to continue a checkpoint under settings that would make it another run."""
-    marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-    saved = marker["settings"]
-    # Through JSON, so that tuples and numbers compare as they were written.
-    given = json.loads(json.dumps(settings))
-    changed = [
-        f"{key} was {saved.get(key)}, now {given.get(key)}"
-        for key in sorted({*saved, *given})
-        if saved.get(key) != given.get(key)
-    ]
-    if changed:
+    """Refuse to continue a checkpoint under settings that would make it another experiment.
+
+    Raises:
+        Refused: naming them.
+    """
+    saved = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["settings"]
+    if changes := list_changes({key: saved[key] for key in settings if key in saved}, settings):
         raise Refused(
-            f"{checkpoint} was made with other settings: {'; '.join(changed)}; type the former "
-            "values to continue it, or training.resume=never to start anew"
+            f"{checkpoint} was made with other settings: {'; '.join(changes)}; {HOW_TO_GO_ON}"
         )
 
 
-def remove_old(run_dir: Path, *, num_kept: int | None, best_step: int | None) -> None:
-    """Delete the oldest checkpoints beyond `num_kept`, never the best or the last."""
+def begin_training(
+    run_dir: Path, checkpoint: Path | None, config: Mapping[str, Any], data: str
+) -> Start:
+    """Let a training begin in its folder, or go on from a checkpoint.
+
+    config: of the run, nested. data: fingerprint of all rows.
+
+    Raises:
+        Refused: for a checkpoint that was made with other settings or rows; all stays as it is.
+    """
+    settings = comparable_settings(config, data=data)
+    if checkpoint is not None:
+        check_settings(checkpoint, settings)
+        set_aside(run_dir, list_later(run_dir, checkpoint))
+    write_json(run_dir / TRAINED, mask_secrets(config))
+    return Start(checkpoint=checkpoint, settings=settings)
+
+
+def list_later(run_dir: Path, checkpoint: Path) -> list[Path]:
+    """What a run's folder has of steps after the one that a training continues: damaged, or of an
+    attempt that went another way. The training comes there again."""
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    start = state["global_step"]
+    later = [path for step, path in numbered_checkpoints(run_dir).items() if step > start]
+    return [*later, run_dir / ADAPTER] if later and (run_dir / ADAPTER).is_dir() else later
+
+
+def remove_old(run_dir: Path, *, newest: int, num_kept: int | None, best_step: int | None) -> None:
+    """Delete the oldest checkpoints up to the `newest` beyond `num_kept`, never the best or that.
+
+    Whatever lies there of later steps is none of this training's.
+    """
     if num_kept is None:
         return
-    steps = list(numbered_checkpoints(run_dir))
-    spare = [step for step in steps[:-1] if step != best_step]
+    steps = [step for step in numbered_checkpoints(run_dir) if step <= newest]
+    spare = [step for step in steps if step not in (newest, best_step)]
     num_extra = max(0, len(steps) - max(num_kept, 1))
     for step in spare[:num_extra]:
         shutil.rmtree(run_dir / checkpoint_name(step))

@@ -16,6 +16,7 @@ from transformers.utils import logging as library_logging
 
 from glm_experiments.record.errors import Diverged, Interrupted
 from glm_experiments.record.files import ADAPTER, checkpoint_name
+from glm_experiments.record.markers import what_is_broken
 from glm_experiments.training.arguments import TrainingPlan, build_arguments
 from glm_experiments.training.checkpoints import Start
 from glm_experiments.training.progress import Logger, Progress
@@ -132,6 +133,11 @@ def train(
         raise Interrupted(stop.signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
         best = output_dir / checkpoint_name(trainer.state.best_global_step)
+        if (problem := what_is_broken(best)) is not None:
+            raise RuntimeError(
+                f"{best}, the best of this training, can't be used: {problem}; copy it again, or "
+                "type training.resume=never to start anew"
+            )
         log.info("the best validation loss was at step %s", trainer.state.best_global_step)
         restore_state(model, adapter.read(best / ADAPTER))
     state = trainable_state(model)

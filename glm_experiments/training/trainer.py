@@ -20,6 +20,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from glm_experiments.processes.meeting import add_up, from_main
 from glm_experiments.record.errors import Diverged
 from glm_experiments.record.files import ADAPTER, checkpoint_name
+from glm_experiments.record.markers import write_marker
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import Precision
 from glm_experiments.training.state import (
@@ -175,12 +176,11 @@ class GLMTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             assert self.args.output_dir is not None
-            run_dir = Path(self.args.output_dir)
-            checkpoints.write_marker(
-                run_dir / checkpoint_name(self.state.global_step), settings=self.settings
-            )
+            run_dir, step = Path(self.args.output_dir), self.state.global_step
+            write_marker(run_dir / checkpoint_name(step), settings=self.settings)
             checkpoints.remove_old(
                 run_dir,
+                newest=step,
                 num_kept=self.num_checkpoints_kept,
                 best_step=self.state.best_global_step,
             )

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import SCHEMAS, OwnWeights, TunerConfig
 from glm_experiments.models.published.settings_files import blame, read_settings
-from glm_experiments.record.files import ADAPTER, numbered_checkpoints
+from glm_experiments.record.files import ADAPTER, MARKER, numbered_checkpoints
+from glm_experiments.record.markers import what_is_broken
 from glm_experiments.tuners import peft_folders, published_prefix
 from glm_experiments.tuners.choosing import choose_tuner
 from glm_experiments.tuners.interface import WEIGHTS, Tuner
@@ -179,6 +180,8 @@ def name_nearby(folder: Path) -> str:
 
 def find_own(folder: Path) -> tuple[Tuner[Any], Load]:
     """The tuner of an adapter that `TunerAdapter.save` wrote, and what puts it onto a model."""
+    if (folder / MARKER).is_file() and (problem := what_is_broken(folder)) is not None:
+        raise ValueError(f"{folder} can't be used: {problem}; copy it again")
     description = read_settings(folder / DESCRIPTION)
     try:
         settings: dict[str, Any] = description["tuner"]

@@ -12,7 +12,7 @@ import pytest
 
 from glm_experiments import train
 from glm_experiments.record.files import numbered_checkpoints
-from glm_experiments.training.checkpoints import what_is_broken
+from glm_experiments.record.markers import what_is_broken
 
 OVERRIDES = [
     "data=general",

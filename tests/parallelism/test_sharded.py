@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from glm_experiments.record.files import numbered_checkpoints
-from glm_experiments.training.checkpoints import what_is_broken
+from glm_experiments.record.markers import what_is_broken
 from tests.parallelism.tiny_runs import TUNERS
 from tests.parallelism.trainings import Training, run_alone, run_together
 

@@ -13,7 +13,7 @@ from glm_experiments.models.architectures.loss import apply_label_only_loss
 from glm_experiments.processes.meeting import num_processes
 from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
 from glm_experiments.training.arguments import Precision, TrainingPlan, plan_batch
-from glm_experiments.training.checkpoints import find_start
+from glm_experiments.training.checkpoints import Start, find_checkpoint
 from glm_experiments.training.loop import Trainable, TrainingResult, train
 from glm_experiments.tuners import TunerAdapter, apply_tuner
 from tests.tuners import tiny_models
@@ -117,7 +117,7 @@ def run_training(
             ),
             precision=Precision(autocast=None, scales_loss=False),
         ),
-        start=find_start(config.resume, output_dir, settings={}),
+        start=Start(checkpoint=find_checkpoint(config.resume, output_dir), settings={}),
         output_dir=output_dir,
         measure_loss=lambda _: 0.0,
         log_values=log_values,

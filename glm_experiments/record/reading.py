@@ -1,0 +1,71 @@
+"""A run's folder -> what stands there of how it ended, and of the config that trained.
+
+Knows nothing of what the values mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from glm_experiments.record.files import RESULTS, SAVED_CONFIG, TRAINED
+
+
+def read_record(run_dir: Path) -> dict[str, Any] | None:
+    """The record of a run; None: it was killed, still runs, or there is no run.
+
+    Raises:
+        ValueError: for a file that holds no record.
+    """
+    file = run_dir / RESULTS
+    if not file.is_file():
+        return None
+    record = read_object(file)
+    if not all(isinstance(record.get(each), dict) for each in ("run", "config", "outcome")):
+        raise ValueError(f"{file} is no run's record; copy it again, or remove it")
+    return record
+
+
+def swept_value(outcome: Mapping[str, Any]) -> float | None:
+    """What a sweeper is told of an outcome: its validation loss if measured, else its training
+    loss."""
+    return outcome.get("best_validation_loss") or outcome.get("loss")
+
+
+def read_trained_config(run_dir: Path) -> Mapping[str, Any] | None:
+    """The config of what was trained in a folder, nested; before anything was, of what will be.
+
+    None: the folder holds no run. Interpolations are resolved, secrets hidden.
+
+    Raises:
+        ValueError: for a file that holds none.
+    """
+    if (run_dir / TRAINED).is_file():
+        return read_object(run_dir / TRAINED)
+    if (record := read_record(run_dir)) is not None:  # of a run from before there was the former
+        config: dict[str, Any] = record["config"]
+        return config
+    if not (run_dir / SAVED_CONFIG).is_file():
+        return None
+    composed = OmegaConf.to_container(OmegaConf.load(run_dir / SAVED_CONFIG), resolve=True)
+    assert isinstance(composed, dict)
+    return composed  # type: ignore[return-value]
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON file's object.
+
+    Raises:
+        ValueError: for a file that holds none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); copy it again, or remove it") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds no record; copy it again, or remove it")
+    return content
