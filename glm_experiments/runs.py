@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from glm_experiments.composing.saved import recompose
 from glm_experiments.config import Config, parse
@@ -20,13 +21,18 @@ from glm_experiments.record.files import (
     numbered_checkpoints,
 )
 from glm_experiments.record.markers import what_is_broken
-from glm_experiments.record.read_back import read_trained_config
+from glm_experiments.record.read_back import read_object, read_trained_config
 from glm_experiments.spelling import nearest_word
+from glm_experiments.training.checkpoints import STATE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from glm_experiments.assembly import Assembly
+
+
+# What a saved config that lacks or twists anything ends in.
+SAVED_OTHERWISE = (AttributeError, LookupError, TypeError, ValueError, OmegaConfBaseException)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +61,11 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
             else f"did you mean {near}?"
         )
         raise ValueError(f"{run_dir} is no run's folder (it has no {SAVED_CONFIG}); {hint}")
-    config = parse(recompose(OmegaConf.create(dict(saved)), overrides))
+    try:
+        config = parse(recompose(OmegaConf.create(dict(saved)), overrides))
+    except SAVED_OTHERWISE:
+        check_saved(saved, run_dir)
+        raise
     for override in overrides:
         if override.lstrip("+~").startswith(("tuner=", "tuner.")):
             raise ValueError(
@@ -63,6 +73,22 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
                 "out, or train anew with glm-train"
             )
     return config
+
+
+def check_saved(saved: Mapping[str, Any], run_dir: Path) -> None:
+    """See that a saved config is one: else no override is to blame.
+
+    Raises:
+        ValueError: naming the folder.
+    """
+    try:
+        OmegaConf.to_object(recompose(OmegaConf.create(dict(saved)), []))
+    except SAVED_OTHERWISE as error:
+        first_line = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the config that is saved in {run_dir} can't be used: {first_line}; copy the folder "
+            "again"
+        ) from error
 
 
 def nearest_run(folder: Path) -> Path | None:
@@ -135,10 +161,9 @@ def check_adapter(folder: Path) -> None:
 def best_step(run_dir: Path) -> int | None:
     """The step of the lowest validation loss, from the youngest checkpoint's own state."""
     for folder in reversed(numbered_checkpoints(run_dir).values()):
-        file = folder / "trainer_state.json"
-        if file.is_file():
-            step = json.loads(file.read_text(encoding="utf-8")).get("best_global_step")
-            return None if step is None else int(step)
+        if (folder / STATE).is_file() and (folder / MARKER).is_file():
+            step = read_object(folder / STATE).get("best_global_step")
+            return step if isinstance(step, int) else None
     return None
 
 

@@ -129,7 +129,7 @@ def check_job(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
         if not problems:
             raise
         problems += [line.removeprefix("- ") for line in str(error).splitlines()]
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         problems += explain(loader, rest) or [reason(error)]
     if problems:
         raise ValueError(schemas.join_problems(problems))

@@ -38,7 +38,7 @@ def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
     for override in options:
         try:
             compose(loader, [*good, override])
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             problems.append(describe_option(loader, override, error))
         else:
             good.append(override)
@@ -46,6 +46,8 @@ def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
     problems += apply_values(cfg, values)
     try:
         schemas.parse(cfg)
+    except OmegaConfBaseException as error:  # of a value that is missing (???)
+        problems.append(f"{error.full_key}: {reason(error)}; type {error.full_key}=VALUE")
     except ValueError as error:
         problems += [line.removeprefix("- ") for line in str(error).splitlines()]
     return problems

@@ -25,7 +25,7 @@ from glm_experiments.models.published.filling import fill_model
 from glm_experiments.models.published.layout_finding import find_layout
 from glm_experiments.models.published.layouts import Layout
 from glm_experiments.models.published.locations import find_model_folder
-from glm_experiments.models.published.settings_files import read_settings
+from glm_experiments.models.published.settings_files import blame, read_settings
 from glm_experiments.models.published.weight_files import (
     FILE_PATTERNS,
     Checkpoint,
@@ -63,7 +63,8 @@ def load_model(
     checkpoint = open_checkpoint(folder)
     dtype = dtype or _stored_dtype(layout, checkpoint)
     check_dtype(dtype)
-    model = _build_on_meta(layout.config, dtype=dtype, attn_implementation=attn_implementation)
+    with blame(folder / "config.json"):
+        model = _build_on_meta(layout.config, dtype=dtype, attn_implementation=attn_implementation)
     planned = plan_device_map(model, device_map, dtype=dtype)
     devices = named_devices(planned)
     check_capabilities(devices, dtype=dtype)
@@ -143,7 +144,8 @@ def _load_generation_config(model: PreTrainedModel, folder: Path) -> None:
         return
     read_settings(folder / "generation_config.json")
     from_config = model.generation_config
-    model.generation_config = GenerationConfig.from_pretrained(folder)
+    with blame(folder / "generation_config.json"):
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if getattr(model.generation_config, key) is None:
             setattr(model.generation_config, key, getattr(from_config, key))

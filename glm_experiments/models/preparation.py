@@ -15,6 +15,7 @@ from glm_experiments.models.loading import load_model
 from glm_experiments.models.published import locations
 from glm_experiments.models.published.layout_finding import find_layout
 from glm_experiments.models.published.locations import find_model_folder
+from glm_experiments.models.published.settings_files import blame
 from glm_experiments.models.tokenizers.tokenizer_loading import load_tokenizer
 from glm_experiments.models.tokenizers.tokenizer_training import build_tokenizer_files
 from glm_experiments.models.tokenizers.vocabulary_match import check_vocabulary
@@ -64,7 +65,7 @@ def outline_model(config: ModelConfig, tokenizer: Tokenizer) -> PreTrainedModel:
         )
     folder = find_model_folder(config.path, revision=config.revision, patterns=[["config.json"]])
     layout = find_layout(folder, name=config.path)
-    with torch.device("meta"):
+    with blame(folder / "config.json"), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             layout.config, dtype=dtype, attn_implementation=str(config.attn_implementation)
         )

@@ -35,12 +35,10 @@ def checksum(file: Path) -> int:
 
 def what_is_broken(folder: Path) -> str | None:
     """Why a marked folder cannot be used; None: it can."""
-    marker = folder / MARKER
-    if not marker.is_file():
+    if not (folder / MARKER).is_file():
         return "it was not written to its end"
-    try:
-        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError):
+    files = read_files(folder / MARKER)
+    if files is None:
         return f"its {MARKER} can't be read"
     for name, (size, value) in files.items():
         if name == MARKER:  # of a time when a marker written anew listed the one before it
@@ -51,6 +49,22 @@ def what_is_broken(folder: Path) -> str | None:
         if file.stat().st_size != size or checksum(file) != value:
             return f"{name} is not as it was written"
     return None
+
+
+def read_files(marker: Path) -> dict[str, tuple[int, int]] | None:
+    """The files that a marker lists, with size and checksum; None: it is damaged."""
+    try:
+        content = json.loads(marker.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+        return None
+    files = content.get("files")
+    if not isinstance(files, dict) or not files:
+        return None
+    if not all(isinstance(entry, list) and len(entry) == 2 for entry in files.values()):
+        return None
+    return {name: (size, value) for name, (size, value) in files.items()}
 
 
 def write_marked(

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from glm_experiments.record.files import RESULTS, SAVED_CONFIG, TRAINED
 
@@ -51,8 +53,21 @@ def read_trained_config(run_dir: Path) -> Mapping[str, Any] | None:
         return config
     if not (run_dir / SAVED_CONFIG).is_file():
         return None
-    composed = OmegaConf.to_container(OmegaConf.load(run_dir / SAVED_CONFIG), resolve=True)
-    assert isinstance(composed, dict)
+    return read_composed(run_dir / SAVED_CONFIG)
+
+
+def read_composed(file: Path) -> Mapping[str, Any]:
+    """The config that Hydra composed and wrote down, nested and resolved.
+
+    Raises:
+        ValueError: for a file that holds none.
+    """
+    try:
+        composed = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({error}); copy it again, or remove it") from error
+    if not isinstance(composed, dict):
+        raise ValueError(f"{file} holds no config; copy it again, or remove it")
     return composed  # type: ignore[return-value]
 
 
@@ -64,7 +79,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); copy it again, or remove it") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no record; copy it again, or remove it")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from glm_experiments.config import SCHEMAS, OwnWeights, TunerConfig
-from glm_experiments.models.published.settings_files import read_settings
+from glm_experiments.models.published.settings_files import blame, read_settings
 from glm_experiments.record.files import ADAPTER, MARKER, numbered_checkpoints
 from glm_experiments.record.markers import what_is_broken
 from glm_experiments.tuners import peft_folders, published_prefix
@@ -119,7 +119,8 @@ def load_adapter(model: PreTrainedModel, path: str | Path) -> PreTrainedModel:
     base = describe_base(model)
     trains = {name: each.requires_grad for name, each in model.named_parameters()}
     try:
-        settings = load(model)
+        with blame(path):
+            settings = load(model)
     except ValueError:
         tuner.remove(model)
         for name, each in model.named_parameters():
@@ -194,7 +195,9 @@ def find_own(folder: Path) -> tuple[Tuner[Any], Load]:
         ) from error
 
     def load(model: PreTrainedModel) -> dict[str, Any]:
-        check_base(base, model, replaces_weights=schema.own_weights is OwnWeights.all)
+        check_base(
+            base, model, source=folder, replaces_weights=schema.own_weights is OwnWeights.all
+        )
         tuner.load(model, config, folder=folder, base=base.name)
         return settings
 

@@ -67,7 +67,9 @@ def describe_base(model: PreTrainedModel) -> Base:
     )
 
 
-def check_base(expected: Base, model: PreTrainedModel, *, replaces_weights: bool) -> None:
+def check_base(
+    expected: Base, model: PreTrainedModel, *, source: Path, replaces_weights: bool
+) -> None:
     """Refuse a model that is not the base an adapter was made for.
 
     Raises:
@@ -88,7 +90,7 @@ def check_base(expected: Base, model: PreTrainedModel, *, replaces_weights: bool
             differences.append("its weights are others")
     if differences:
         raise ValueError(
-            f"the adapter was made for {expected.name} and cannot go onto {found.name}: "
+            f"the adapter {source} was made for {expected.name} and cannot go onto {found.name}: "
             f"{', '.join(differences)}; load {expected.name}, or another copy of it, instead"
         )
 

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from glm_experiments.models.published.settings_files import MISREADINGS
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -46,7 +48,7 @@ def read_tensors(file: Path) -> Tensors:
             f"{file} is damaged, or holds more than tensors: loading that could run code, so it is "
             "refused; copy the file again, or convert it to safetensors where you trust it"
         ) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError) as error:
+    except (*MISREADINGS, SafetensorError, OSError, EOFError) as error:
         reason = str(error).partition("\n")[0] or "it is empty"
         raise ValueError(f"{file} can't be read ({reason}); copy the file again") from error
     if not isinstance(content, dict) or not all(

@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from glm_experiments.models.published import chatglm2_layout, chatglm_layout
 from glm_experiments.models.published.layouts import Converter, Layout
-from glm_experiments.models.published.settings_files import read_settings
+from glm_experiments.models.published.settings_files import blame, read_settings
 
 # Native layouts whose files hold the module's own names; later members fuse experts while loading.
 _SAME_NAMES = ("glm", "glm4")
@@ -35,14 +35,15 @@ def find_layout(folder: Path, *, name: str) -> Layout:
     bits = settings.get("quantization_bit") or 0
     if bits not in (0, 4, 8):
         raise ValueError(f"{file}: quantization_bit={bits}; published are 4 and 8")
-    try:
-        config, convert = _choose_layout(settings, file=file, name=name)
-    except KeyError as error:
-        raise ValueError(
-            f"{file} lacks {error}, which every config.json of its kind has; download it again"
-        ) from error
-    except StrictDataclassError as error:
-        raise ValueError(f"{file} has a value of the wrong kind: {error}") from error
+    with blame(file):
+        try:
+            config, convert = _choose_layout(settings, file=file, name=name)
+        except KeyError as error:
+            raise ValueError(
+                f"{file} lacks {error}, which every config.json of its kind has; download it again"
+            ) from error
+        except StrictDataclassError as error:
+            raise ValueError(f"{file} has a value of the wrong kind: {error}") from error
     return Layout(config, convert, bits, settings.get("dtype") or settings.get("torch_dtype"))
 
 

@@ -4,10 +4,24 @@ Knows no key of them. Every broken file is reported by name.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from glm_experiments.record.errors import status_of
+
 DOWNLOAD_AGAIN = "download the file again"
+# What libraries raise over a value of a kind or size that they did not think of.
+MISREADINGS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -16,11 +30,32 @@ def read_settings(file: Path) -> dict[str, Any]:
     check_is_content(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{file} is not readable JSON ({error}); {DOWNLOAD_AGAIN}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no JSON object; {DOWNLOAD_AGAIN}")
     return content
+
+
+@contextmanager
+def blame(source: Path) -> Iterator[None]:
+    """Inside, what a library makes of a file's odd values is an error that names `source`, the file
+    or its folder; what names it already, or ran out of memory, passes as it is.
+
+    Raises:
+        ValueError: for all that such values come to.
+    """
+    try:
+        yield
+    except MISREADINGS as error:
+        name = str(source) if source.is_dir() else source.name
+        if name in str(error) or status_of(error) == "out_of_memory":
+            raise
+        first_line = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{source} holds a value that can't be used ({type(error).__name__}: {first_line}); "
+            "copy or download it again"
+        ) from error
 
 
 def check_is_content(file: Path) -> None:

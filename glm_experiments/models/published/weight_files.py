@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from glm_experiments.models.published.settings_files import (
     DOWNLOAD_AGAIN,
+    MISREADINGS,
     check_is_content,
     read_settings,
 )
@@ -175,7 +176,7 @@ def _open_torch_file(file: Path) -> dict[str, torch.Tensor]:
             "convert it to safetensors (safetensors.torch.save_file) on a machine where you "
             "trust it, or use a revision of the model that has safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError) as error:
+    except (*MISREADINGS, OSError, EOFError) as error:  # damaged pickles end in any of them
         raise ValueError(f"{file} is broken ({error}); {DOWNLOAD_AGAIN}") from error
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from glm_experiments.models.published.locations import find_model_folder
-from glm_experiments.models.published.settings_files import read_settings
+from glm_experiments.models.published.settings_files import blame, read_settings
 from glm_experiments.models.tokenizers.chatglm3_tokenizer import (
     ChatGLM2Tokenizer,
     ChatGLM3Tokenizer,
@@ -39,20 +39,22 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
     config = _read_settings(folder / "config.json")
     file = folder / "tokenizer.model"
     tokenizer: PreTrainedTokenizerBase
-    if (folder / "ice_text.model").is_file():
-        tokenizer = _load_chatglm(folder, settings, config)
-    elif (folder / "tokenizer.json").is_file():
-        read_settings(folder / "tokenizer.json")  # tokenizers' own error names no file
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    elif file.is_file() and is_rank_file(file):
-        tokenizer = load_glm4_tokenizer(folder, settings)
-    elif file.is_file():
-        tokenizer = _find_class(path, settings, config).from_pretrained(folder)
-    else:
-        raise ValueError(
-            f"{folder} holds no tokenizer (ice_text.model, tokenizer.model or tokenizer.json); "
-            "copy the published files into it, or give another path or revision"
-        )
+    with blame(folder):
+        if (folder / "ice_text.model").is_file():
+            tokenizer = _load_chatglm(folder, settings, config)
+        elif (folder / "tokenizer.json").is_file():
+            read_settings(folder / "tokenizer.json")  # tokenizers' own error names no file
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        elif file.is_file() and is_rank_file(file):
+            tokenizer = load_glm4_tokenizer(folder, settings)
+        elif file.is_file():
+            tokenizer = _find_class(path, settings, config).from_pretrained(folder)
+        else:
+            raise ValueError(
+                f"{folder} holds no tokenizer (ice_text.model, tokenizer.model or "
+                "tokenizer.json); copy the published files into it, or give another path or "
+                "revision"
+            )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
