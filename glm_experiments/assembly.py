@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import Config
 from glm_experiments.data.collation import Collator
-from glm_experiments.data.encoding import EncodedSplits
+from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
@@ -135,12 +135,21 @@ class Assembly:
             for name, validation in encoded.validation.items()
         }
 
-    def measure_validation_loss(self, model: nn.Module, *, encoded: EncodedSplits) -> float:
-        """Mean loss over the labelled tokens of all validation sets together."""
+    def measure_validation_losses(
+        self, model: nn.Module, *, encoded: EncodedSplits
+    ) -> dict[str, float]:
+        """Mean loss over the labelled tokens of each validation set, the task's own first."""
+        return {
+            name: self.measure_set(model, validation)
+            for name, validation in encoded.validation.items()
+        }
+
+    def measure_set(self, model: nn.Module, validation: ValidationSet) -> float:
+        """Mean loss over the labelled tokens of one validation set."""
         measure = self.strategy.share_measuring(measure_loss)
         return measure(
             model,
-            samples=[sample for each in encoded.validation.values() for sample in each.samples],
+            samples=validation.samples,
             collate=self.collate,
             batch_size=self.config.evaluation.batch_size,
         )

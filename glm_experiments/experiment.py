@@ -122,7 +122,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
             plan=plan,
             start=start,
             output_dir=folder,
-            measure_loss=functools.partial(parts.measure_validation_loss, encoded=encoded),
+            measure_losses=functools.partial(parts.measure_validation_losses, encoded=encoded),
             log_values=log_to(folder, tracked),
         )
         outcome |= describe_training(result) | save_result(trainable.adapter, result, folder)
@@ -176,9 +176,10 @@ def describe_parameters(model: nn.Module) -> dict[str, int]:
 
 def describe_training(result: TrainingResult) -> dict[str, Any]:
     """The record's figures of a training."""
-    return {
-        field.name: getattr(result, field.name) for field in fields(result) if field.name != "state"
-    }
+    figures = {field.name: getattr(result, field.name) for field in fields(result)}
+    losses = figures.pop("validation_losses")
+    del figures["state"]
+    return figures | {"validation": {name: {"loss": loss} for name, loss in losses.items()}}
 
 
 def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """glm-train from the command line to the record: whatever a run may come to."""
 
 import json
+import math
 import os
 import re
 import resource
@@ -358,17 +359,44 @@ def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path):
     for _ in ("first", "again"):
         done = typed.train(folder, *command)
         assert done.code == 0, done.err
-        validation = read_losses(folder, "validation/loss")
+        validation = read_losses(folder, "validation/identity/loss")
         outcome = read_record(folder)["outcome"]
         best = min(validation, key=validation.__getitem__)
         assert outcome["steps"] == max(validation) == best + 2 < 20
         assert outcome["best_step"] == best
         assert outcome["best_validation_loss"] == validation[best]
+        assert outcome["best_validation_set"] == "identity"
         kept, best_file = (
             load_file(each / "adapter" / "adapter_model.safetensors")
             for each in (folder, folder / f"checkpoint-{best}")
         )
         assert all(torch.equal(kept[key], value) for key, value in best_file.items())
+
+
+def test_every_validation_set_has_its_own_loss_and_the_task_decides(typed, tmp_path):
+    """What is learned falls while what is forgotten rises: pooled, they would stop the run."""
+    folder = tmp_path / "run"
+    done = typed.train(
+        folder,
+        *("training.max_steps=6", "training.eval_steps=1", "training.early_stopping_patience=1"),
+        *(NO_WARMUP, "data.replay_share=0", "data.num_validation_rows=8"),
+        *("training.learning_rate=4e-3", "evaluation.num_rows=2", "evaluation.before=false"),
+    )
+    assert done.code == 0, done.err
+    sets = ("identity", "general")
+    own, other = (read_losses(folder, f"validation/{name}/loss") for name in sets)
+    assert list(own) == list(other) == [1, 2, 3, 4, 5, 6]
+    assert own[6] < own[1]
+    assert other[6] > other[1]
+    outcome = read_record(folder)["outcome"]
+    assert (outcome["best_step"], outcome["best_validation_set"]) == (6, "identity")
+    assert outcome["best_validation_loss"] == own[6]
+    assert outcome["validation"] == {"identity": {"loss": own[6]}, "general": {"loss": other[6]}}
+    text = (folder / "train.log").read_text(encoding="utf-8")
+    assert f"step 6/6: identity loss {own[6]:.4g}, general loss {other[6]:.4g}\n" in text
+    after = outcome["metrics"]["after"]
+    assert after["identity"]["perplexity"] == pytest.approx(math.exp(own[6]))
+    assert after["general"]["perplexity"] == pytest.approx(math.exp(other[6]))
 
 
 def test_a_run_that_diverges_is_recorded(typed, tmp_path):

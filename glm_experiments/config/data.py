@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from glm_experiments.config.model import PromptFormat
 from glm_experiments.config.rules import check, positive, within
@@ -32,6 +32,10 @@ class TrainOn(StrEnum):
 @dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Which samples, in which form."""
+
+    validation_sets: ClassVar[tuple[str, ...]] = ("validation",)
+    """Names of what is held out; it is no setting. The first is the task's own and decides early
+    stopping and the best checkpoint; the others show what is forgotten for it."""
 
     name: str
     prompt_format: PromptFormat
@@ -111,10 +115,14 @@ class FilesConfig(DataConfig):
 class GeneralConfig(DataConfig):
     """Bilingual questions with checkable answers, written by a seeded generator."""
 
+    validation_sets: ClassVar[tuple[str, ...]] = ("general",)
+
 
 @dataclass(kw_only=True, slots=True)
 class IdentityConfig(DataConfig):
     """Who are you, who made you: written by a seeded generator."""
+
+    validation_sets: ClassVar[tuple[str, ...]] = ("identity", "general")
 
     assistant_name: str
     author: str

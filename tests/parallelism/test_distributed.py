@@ -66,7 +66,7 @@ def read_metrics(folder: Path, key: str) -> dict[int, float]:
 
 
 def compare(folder: Path, alone: Path) -> None:
-    for key in ("train/loss", "train/grad_norm", "validation/loss", "train/learning_rate"):
+    for key in ("train/loss", "train/grad_norm", "validation/general/loss", "train/learning_rate"):
         values = read_metrics(alone, key)
         assert read_metrics(folder, key) == pytest.approx(values, rel=1e-4), key
     assert list(read_metrics(folder, "train/loss")) == list(range(1, 9))
