@@ -58,7 +58,7 @@ def run(
     sweep: str | None,
     swept_keys: Sequence[str],
 ) -> float | None:
-    """Run one job in its folder; returns its validation loss if measured, else its training loss.
+    """Run one job in its folder; returns its objective, None where it holds nothing out.
 
     Raises:
         RunFailed: with the message for the user, once the failure is recorded.
@@ -78,7 +78,8 @@ def run(
         strategy.carry_out(
             functools.partial(run_stages, config, description), record, folder=output_dir
         )
-        return record.outcome.get("best_validation_loss") or record.outcome.get("loss")
+        objective: dict[str, Any] = record.outcome["objective"]
+        return objective.get("value")
 
 
 def follow() -> None:
@@ -88,10 +89,7 @@ def follow() -> None:
 
 
 def run_stages(config: Config, description: RunDescription, record: Run) -> None:
-    """All stages in order, in each process of the run; the first one speaks and writes.
-
-    Fills the record on the way, so that a failed run shows how far it got.
-    """
+    """All stages in order, in each process of the run; the record is filled as far as they get."""
     folder, outcome = description.folder, record.outcome
     strategy = choose_strategy(config.parallelism, world=read_world(os.environ)).join()
     plan = plan_run(config, strategy)
@@ -100,6 +98,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
         cache = folder.parent / CACHE
         encoded = encode_splits(splits, parts.tokenizer, config=config.data, cache_dir=cache)
+    parts.check_objective(encoded)
     settings = comparable_settings(description.config, data=splits.fingerprint)
     start = meeting.from_main(lambda: find_start(config.training.resume, folder, settings=settings))
     log.info("%s", render_samples(encoded, parts.tokenizer))
@@ -128,6 +127,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         outcome |= describe_training(result) | save_result(trainable.adapter, result, folder)
         after = parts.evaluate_tuned(trainable.model, encoded)
         outcome["metrics"] |= describe_evaluation("after", after)
+        outcome["objective"] = parts.measure_objective(trainable.model, encoded, after)
         outcome["peak_memory_bytes"] = gather_peak_memory(strategy.devices)
         report(encoded, before, after, folder=folder)
         tracked.summarise(outcome)
@@ -184,7 +184,7 @@ def describe_training(result: TrainingResult) -> dict[str, Any]:
 
 def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The record's metrics of every set; nothing where nothing was measured."""
-    metrics = {name: each.metrics for name, each in evaluation.items()}
+    metrics = {name: each.figures() for name, each in evaluation.items()}
     return {when: metrics} if metrics else {}
 
 

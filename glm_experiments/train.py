@@ -32,6 +32,8 @@ from glm_experiments.record.signals import signal_of
 log = logging.getLogger(__name__)
 
 MISTAKE = 1
+# Hydra's own sweeper: the one that has no use for what a job returns.
+GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
@@ -42,6 +44,11 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     overrides = list(context.overrides.task)
     try:
         parsed = config.parse(cfg)
+        if is_swept and parsed.aim() is None and context.sweeper["_target_"] != GRID:
+            raise config.Impossible(
+                "nothing is held out, so there is nothing that this sweeper could optimise; type "
+                "e.g. data.num_validation_rows=100"
+            )
     except config.Impossible as error:
         plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         with record_run(Path(folder), name=cfg.name, config=plain, overrides=overrides):

@@ -37,6 +37,7 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
             saved[section] = compose(loader, [override])[section]
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(describe_option(loader, override, error))
+    saved["objective"] = None  # of the sweep that it was part of; other data may have no such set
     # The sections' schemas type what a user may now change.
     typed = OmegaConf.structured(schemas.Config)
     for section in schemas.SCHEMAS:

@@ -22,6 +22,7 @@ from glm_experiments.config.model import (
     PromptFormat,
     Weights,
 )
+from glm_experiments.config.objective import LOSS, Objective
 from glm_experiments.config.parallelism import (
     DataParallelConfig,
     DistributedConfig,
@@ -61,6 +62,7 @@ from glm_experiments.config.tuner import (
 )
 
 __all__ = [
+    "LOSS",
     "OWNED_TRAINING_ARGUMENTS",
     "REFUSED_TRAINING_ARGUMENTS",
     "SCHEMAS",
@@ -84,6 +86,7 @@ __all__ = [
     "LrScheduler",
     "ModelConfig",
     "ModelParallelConfig",
+    "Objective",
     "OnBadRow",
     "OwnWeights",
     "PTuningV2Config",

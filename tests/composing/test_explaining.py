@@ -52,7 +52,7 @@ from tests.composing.reports import report
          """type -m before them, or 'data.author="Ada, Countess"'"""),
         ("=3", "'=3' is no key=value; type KEY=VALUE"),
         ("+foo=1", "there is no key foo; type one of: data, evaluation, experiment, model, name, "
-         "parallelism, seed, sweep, tracking, training, tuner"),
+         "objective, parallelism, seed, sweep, tracking, training, tuner"),
         ("+tuner.r=4", "+tuner.r=4: tuner.r is there already; type tuner.r=4"),
         ("~tuner", "~tuner: a run needs every key; type tuner=... to change it"),
         ("tuner.r=4,8", "tuner.r=4,8: several values make a sweep; type -m before them"),
@@ -91,7 +91,7 @@ def test_all_problems_come_in_one_report():
         "tuner=loar", "tuner.rr=4", "training.batch_size=10", "data.context_length=0", "+foo.bar=1"
     ) == [
         "there is no key foo.bar; type one of: data, evaluation, experiment, model, name, "
-        "parallelism, seed, sweep, tracking, training, tuner",
+        "objective, parallelism, seed, sweep, tracking, training, tuner",
         "tuner=loar is no option of tuner; type tuner=lora",
         "there is no key tuner.rr; type tuner.r",
         "data.context_length must be positive, got 0; type e.g. data.context_length=1",
