@@ -20,7 +20,6 @@ TINY = (
     "data.num_train_rows=32",
     "data.num_validation_rows=4",
     "training.max_steps=2",
-    "training.num_train_epochs=null",
     "training.logging_steps=1",
     "evaluation.max_new_tokens=4",
     "tracking=disabled",

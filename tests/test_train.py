@@ -108,6 +108,7 @@ def test_a_finished_run_is_recorded(finished):
     assert "data.assistant_name='小明'" in run["overrides"]
     assert record["config"]["data"]["assistant_name"] == "小明"
     assert record["config"]["training"]["max_steps"] == 3
+    assert record["config"]["training"]["num_train_epochs"] == 1  # two steps, which they override
     assert outcome["steps"] == 3
     assert outcome["loss"] == read_losses(finished)[3]
     for when in ("before", "after"):
@@ -533,7 +534,7 @@ def test_real_data_train_and_are_measured(data, file, typed, tmp_path):
         tmp_path / "run",
         *(f"data={data}", f"data.path={SHARED / 'data' / file}", "model=tiny_glm"),
         *("data.num_train_rows=200", "data.num_validation_rows=4", "data.max_bad_share=0.05"),
-        *("training.max_steps=2", "training.num_train_epochs=null", "training.batch_size=4"),
+        *("training.max_steps=2", "training.batch_size=4"),
         *("evaluation.max_new_tokens=16", "tracking=disabled"),
         tiny=(),
     )

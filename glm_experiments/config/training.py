@@ -75,8 +75,9 @@ class TrainingConfig:
     max_grad_norm: float
     """Gradients are scaled down to this norm; 0: never."""
     max_steps: int | None
-    """Optimizer steps; exactly one of this and `num_train_epochs` is given."""
+    """Optimizer steps, whatever `num_train_epochs` says; null: as many as the epochs have."""
     num_train_epochs: float | None
+    """Times that the training rows are gone through, where `max_steps` is null."""
     batch_size: int
     """Samples (packed rows) per optimizer step over all devices."""
     micro_batch_size: int
@@ -128,9 +129,9 @@ class TrainingConfig:
         )
         check(
             problems,
-            (self.max_steps is None) != (self.num_train_epochs is None),
-            "exactly one of training.max_steps and training.num_train_epochs is wanted; type e.g. "
-            "training.max_steps=100 training.num_train_epochs=null",
+            self.max_steps is not None or self.num_train_epochs is not None,
+            "training.max_steps and training.num_train_epochs are both null, so the training would "
+            "have no end; type e.g. training.num_train_epochs=1",
         )
         check(
             problems,

@@ -24,8 +24,8 @@ from tests.composing.reports import report
          "evaluation.after=false"),
         ("data=files", "data.path is not given; type data.path=FILE, a glob, 'data.path=[A,B]' "
          "or a hub dataset's id"),
-        ("training.max_steps=5", "exactly one of training.max_steps and training.num_train_epochs "
-         "is wanted; type e.g. training.max_steps=100 training.num_train_epochs=null"),
+        ("training.num_train_epochs=null", "training.max_steps and training.num_train_epochs are "
+         "both null, so the training would have no end; type e.g. training.num_train_epochs=1"),
         ("training.early_stopping_patience=2", "training.early_stopping_patience needs evaluations "
          "while training; type e.g. training.eval_steps=50"),
         ("tuner.num_virtual_tokens=4", "tuner.num_virtual_tokens: tuner=lora has no "

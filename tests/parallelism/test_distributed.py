@@ -32,7 +32,7 @@ OVERRIDES = [
     "tracking=disabled",
 ]
 TWO = ["parallelism.num_devices=2"]
-ENDLESS = ["training.max_steps=100000", "training.num_train_epochs=null", "evaluation.before=false"]
+ENDLESS = ["training.max_steps=100000", "evaluation.before=false"]
 
 
 def overrides(folder: Path, *more: str) -> list[str]:
