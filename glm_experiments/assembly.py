@@ -18,7 +18,12 @@ from glm_experiments.data.collation import Collator
 from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
-from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
+from glm_experiments.models.preparation import (
+    check_context_length,
+    outline_model,
+    prepare_model,
+    prepare_tokenizer,
+)
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
 from glm_experiments.processes import meeting
 from glm_experiments.record.files import TOKENIZER
@@ -200,9 +205,10 @@ def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder
         folder: the run's, where such a tokenizer is kept.
 
     Raises:
-        ValueError: for a path without a known tokenizer.
+        ValueError: for a path without a known tokenizer, or contexts longer than the model's.
     """
     tokenizer = prepare_tokenizer(config.model, texts=texts, folder=folder / TOKENIZER)
+    check_context_length(config.model, config.data.context_length)
     return Assembly(config=config, strategy=strategy, tokenizer=tokenizer)
 
 

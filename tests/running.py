@@ -27,6 +27,11 @@ TINY = (
 UNMEASURED = ("evaluation.before=false", "evaluation.after=false")
 
 
+def last_of_each(*overrides: str) -> list[str]:
+    """Overrides without those that a later one replaces: a command line may give a key once."""
+    return list({each.partition("=")[0]: each for each in overrides}.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """How a command ended."""
@@ -66,7 +71,7 @@ class Typed:
         """Run glm-train on the tiny experiment into `folder`."""
         from glm_experiments import train
 
-        return self(train.main, *tiny, *overrides, f"hydra.run.dir={folder}")
+        return self(train.main, *last_of_each(*tiny, *overrides), f"hydra.run.dir={folder}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

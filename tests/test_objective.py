@@ -9,7 +9,7 @@ import pytest
 from hydra.core.plugins import Plugins
 
 from glm_experiments import train
-from tests.running import TINY, UNMEASURED, read_record
+from tests.running import TINY, UNMEASURED, last_of_each, read_record
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def optimise(typed, tmp_path, monkeypatch):
     def run(*overrides):
         target = "hydra.sweeper._target_=hydra_plugins.watching.Watching"
         sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-        return typed(train.main, "-m", *TINY, *overrides, target, sweep), seen
+        return typed(train.main, "-m", *last_of_each(*TINY, *overrides), target, sweep), seen
 
     return run
 

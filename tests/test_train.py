@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.running import TINY, UNMEASURED, Signal, read_losses, read_record
+from tests.running import TINY, UNMEASURED, Signal, last_of_each, read_losses, read_record
 from tests.shared_data import SHARED, needs_shared
 
 NO_WARMUP = "training.warmup_share=0"
@@ -316,7 +316,12 @@ def test_old_checkpoints_make_room(unbroken):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_process_that_is_stopped_exits_as_a_shell_expects(signum, code, tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "glm_experiments.train", *TINY, "training.max_steps=2000"]
+    command = [
+        sys.executable,
+        "-m",
+        "glm_experiments.train",
+        *last_of_each(*TINY, "training.max_steps=2000"),
+    ]
     process = subprocess.Popen(
         [*command, *UNMEASURED, f"hydra.run.dir={folder}"],
         stdout=subprocess.DEVNULL,
@@ -463,6 +468,8 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
          "continued: there is no such folder"),
         ("parallelism.device=cuda:7", "cuda:7"),
         ("model.dtype=float16", "model.dtype=float32"),
+        ("data.context_length=100000", "data.context_length=100000, but package:tiny_glm was made "
+         "for at most 2048 tokens; type data.context_length=2048, or a model for longer contexts"),
     ],
 )  # fmt: skip
 def test_what_only_the_run_can_know_ends_it_with_a_message(override, problem, typed, tmp_path):
@@ -473,7 +480,7 @@ def test_what_only_the_run_can_know_ends_it_with_a_message(override, problem, ty
     record = read_record(tmp_path / "run")
     assert record["run"]["status"] == "failed"
     assert "steps" not in record["outcome"]
-    early = ("extra", "resume", "float16", "cuda", "nowhere")
+    early = ("extra", "resume", "float16", "cuda", "nowhere", "context")
     if any(word in override for word in early):  # before a model is loaded
         assert "model" not in record["environment"]
 
@@ -500,7 +507,7 @@ def test_a_failed_job_leaves_the_others_alone(typed, tmp_path):
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
     done = typed(
         train.main,
-        *("-m", *TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=3"),
+        *("-m", *last_of_each(*TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=3")),
         *("training.learning_rate=1e30,1e-3", sweep),
     )
     assert done.code == 1

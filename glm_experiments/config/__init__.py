@@ -5,6 +5,7 @@ live in `conf/`; the dataclasses here give types, units, meaning and rules, and 
 """
 
 from glm_experiments.config.data import (
+    MOST_GENERATED_ROWS,
     DataConfig,
     DataFormat,
     FilesConfig,
@@ -63,6 +64,7 @@ from glm_experiments.config.tuner import (
 
 __all__ = [
     "LOSS",
+    "MOST_GENERATED_ROWS",
     "OWNED_TRAINING_ARGUMENTS",
     "REFUSED_TRAINING_ARGUMENTS",
     "SCHEMAS",

@@ -8,7 +8,10 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from glm_experiments.config.model import PromptFormat
-from glm_experiments.config.rules import check, positive, within
+from glm_experiments.config.rules import at_most, check, positive, within
+
+MOST_GENERATED_ROWS = 2_000_000
+"""Of one split; a million take about a minute and a GiB."""
 
 
 class DataFormat(StrEnum):
@@ -117,6 +120,9 @@ class GeneralConfig(DataConfig):
 
     validation_sets: ClassVar[tuple[str, ...]] = ("general",)
 
+    def problems(self) -> list[str]:
+        return DataConfig.problems(self) + generator_problems(self)
+
 
 @dataclass(kw_only=True, slots=True)
 class IdentityConfig(DataConfig):
@@ -130,8 +136,21 @@ class IdentityConfig(DataConfig):
     """Share of the training rows that are general questions, against forgetting."""
 
     def problems(self) -> list[str]:
-        problems = DataConfig.problems(self)
+        problems = DataConfig.problems(self) + generator_problems(self)
         problems += within("data", {"replay_share": self.replay_share}, 0, 1)
         for key, value in {"assistant_name": self.assistant_name, "author": self.author}.items():
             check(problems, bool(value.strip()), f"data.{key} is blank; type data.{key}=NAME")
         return problems
+
+
+def generator_problems(config: DataConfig) -> list[str]:
+    """More rows than a generator can be asked for."""
+    return at_most(
+        "data",
+        {
+            "num_train_rows": config.num_train_rows,
+            "num_validation_rows": config.num_validation_rows,
+        },
+        MOST_GENERATED_ROWS,
+        because="generated rows are all kept in memory, about a GiB a million",
+    )

@@ -11,10 +11,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from glm_experiments.config import ModelConfig, Weights
 from glm_experiments.models.architectures.loss import apply_label_only_loss
-from glm_experiments.models.building import build_model
+from glm_experiments.models.building import build_config, build_model
 from glm_experiments.models.loading import load_model
 from glm_experiments.models.published import locations
 from glm_experiments.models.published.layout_finding import find_layout
+from glm_experiments.models.published.layouts import Layout
 from glm_experiments.models.published.locations import find_model_folder
 from glm_experiments.models.tokenizers.tokenizer_loading import load_tokenizer
 from glm_experiments.models.tokenizers.tokenizer_training import build_tokenizer_files
@@ -45,6 +46,51 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
     return load_tokenizer(str(folder))
 
 
+def check_context_length(config: ModelConfig, context_length: int) -> None:
+    """Hold the length that samples may have against what the model was made for.
+
+    Raises:
+        ValueError: where they may be longer, or the model can't be read.
+    """
+    longest = find_longest_context(config)
+    if longest is not None and context_length > longest:
+        raise ValueError(
+            f"data.context_length={context_length}, but {config.path} was made for at most "
+            f"{longest} tokens; type data.context_length={longest}, or a model for longer contexts"
+        )
+
+
+def find_longest_context(config: ModelConfig) -> int | None:
+    """Tokens that the model was made for, with its checkpoint's rope scaling; None: it doesn't say.
+
+    Of a hub id only the configuration is fetched.
+
+    Raises:
+        ValueError: for what can't be loaded.
+    """
+    if config.weights is Weights.random:
+        native: Any = build_config(config.geometry, tokenizer=None)
+    else:
+        native = read_layout(config).config
+    longest: int | None = getattr(native, "max_position_embeddings", None)
+    rope = getattr(native, "rope_parameters", None) or {}
+    # As transformers means it: a scaling stretches the length that the model was first made for.
+    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    if longest is None or not original or not factor:
+        return longest
+    return max(longest, int(original * factor))
+
+
+def read_layout(config: ModelConfig) -> Layout:
+    """What config.json says of pretrained weights; of a hub id nothing else is fetched.
+
+    Raises:
+        ValueError: for what can't be loaded.
+    """
+    folder = find_model_folder(config.path, revision=config.revision, patterns=[["config.json"]])
+    return find_layout(folder, name=config.path)
+
+
 def outline_model(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
     """The model's modules and shapes without its numbers, on `meta`; of a hub id only the
     configuration is fetched.
@@ -62,8 +108,7 @@ def outline_model(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
             attn_implementation=config.attn_implementation,
             device="meta",
         )
-    folder = find_model_folder(config.path, revision=config.revision, patterns=[["config.json"]])
-    layout = find_layout(folder, name=config.path)
+    layout = read_layout(config)
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             layout.config, dtype=dtype, attn_implementation=str(config.attn_implementation)

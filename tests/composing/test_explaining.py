@@ -56,6 +56,20 @@ from tests.composing.reports import report
         ("+tuner.r=4", "+tuner.r=4: tuner.r is there already; type tuner.r=4"),
         ("~tuner", "~tuner: a run needs every key; type tuner=... to change it"),
         ("tuner.r=4,8", "tuner.r=4,8: several values make a sweep; type -m before them"),
+        ("training.learning_rate=inf", "training.learning_rate must be above 0 and finite, got "
+         "inf; type e.g. training.learning_rate=1e-4"),
+        ("tuner.lora_alpha=inf", "tuner.lora_alpha must be finite, got inf; type e.g. "
+         "tuner.lora_alpha=1"),
+        ("data.num_train_rows=99999999", "data.num_train_rows must be at most 2000000, got "
+         "99999999: generated rows are all kept in memory, about a GiB a million; type e.g. "
+         "data.num_train_rows=2000000"),
+        ("training.batch_size=1000000000", "training.batch_size must be at most 1000000, got "
+         "1000000000: a step of more would be filled up with rows that train nothing; type e.g. "
+         "training.batch_size=1000000"),
+        ("hydra.run.dir=", "hydra.run.dir= names no folder; type hydra.run.dir=FOLDER, or leave it "
+         "out"),
+        ("hydra.sweep.dir=''", "hydra.sweep.dir='' names no folder; type hydra.sweep.dir=FOLDER, "
+         "or leave it out"),
         ("seed=-1", "seed must be at least 0 and below 2**32, got -1; type e.g. seed=0"),
         ("name=", "name is blank; type e.g. name=my_run"),
         ("model=tiny_glm_untrained", "tuner=lora would leave the random weights of "

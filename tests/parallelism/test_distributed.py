@@ -13,6 +13,7 @@ import pytest
 from glm_experiments import train
 from glm_experiments.record.files import numbered_checkpoints
 from glm_experiments.training.checkpoints import what_is_broken
+from tests.running import last_of_each
 
 OVERRIDES = [
     "data=general",
@@ -36,7 +37,8 @@ ENDLESS = ["training.max_steps=100000", "evaluation.before=false"]
 
 
 def overrides(folder: Path, *more: str) -> list[str]:
-    return [*(each.strip("'") for each in OVERRIDES), f"hydra.run.dir={folder}", *more]
+    given = [each.strip("'") for each in OVERRIDES]
+    return last_of_each(*given, f"hydra.run.dir={folder}", *more)
 
 
 def run_here(folder: Path, monkeypatch, *more: str) -> None:
