@@ -3,20 +3,27 @@ of, each part when it is asked for. Beside the pipeline the only one that sees t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from glm_experiments.config import Config
+from glm_experiments.config import LOSS, Config
 from glm_experiments.data.collation import Collator
-from glm_experiments.data.encoding import EncodedSplits
+from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
-from glm_experiments.models.preparation import outline_model, prepare_model, prepare_tokenizer
+from glm_experiments.models.preparation import (
+    check_context_length,
+    outline_model,
+    prepare_model,
+    prepare_tokenizer,
+)
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
 from glm_experiments.processes import meeting
 from glm_experiments.record.files import TOKENIZER
@@ -26,6 +33,8 @@ from glm_experiments.training.arguments import TrainingPlan, plan_batch, plan_pr
 from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import Trainable
 from glm_experiments.tuners import TunerAdapter, apply_tuner
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,12 +144,55 @@ class Assembly:
             for name, validation in encoded.validation.items()
         }
 
-    def measure_validation_loss(self, model: nn.Module, *, encoded: EncodedSplits) -> float:
-        """Mean loss over the labelled tokens of all validation sets together."""
+    def measure_validation_losses(
+        self, model: nn.Module, *, encoded: EncodedSplits
+    ) -> dict[str, float]:
+        """Mean loss over the labelled tokens of each validation set, the task's own first."""
+        return {
+            name: self.measure_set(model, validation)
+            for name, validation in encoded.validation.items()
+        }
+
+    def check_objective(self, encoded: EncodedSplits) -> None:
+        """Find out before anything is loaded whether the objective can be measured.
+
+        Raises:
+            ValueError: where it compares answers, and nothing is asked.
+        """
+        aim = self.config.aim()
+        if aim is None:
+            log.info("nothing is held out, so this run has no objective for a sweeper")
+            return
+        asks = bool(encoded.validation[aim.set_name].questions)
+        if not asks and aim.metric not in (LOSS, "perplexity"):
+            raise ValueError(
+                f"objective={self.config.objective}: {aim.set_name} is plain text, so nothing is "
+                f"asked and answered; type objective={aim.set_name}/perplexity"
+            )
+
+    def measure_objective(
+        self, model: nn.Module, encoded: EncodedSplits, after: Mapping[str, Evaluation]
+    ) -> dict[str, Any]:
+        """What a sweeper optimises, by name and value; nothing where nothing is held out.
+
+        after: what was measured of the tuned model.
+        """
+        aim = self.config.aim()
+        if aim is None:
+            return {}
+        known = after[aim.set_name].figures() if after else {}
+        value = known.get(aim.metric)
+        if value is None:
+            assert aim.metric == LOSS, f"{aim} was not measured"
+            value = self.measure_set(model, encoded.validation[aim.set_name])
+        return {"name": str(aim), "value": value}
+
+    def measure_set(self, model: nn.Module, validation: ValidationSet) -> float:
+        """Mean loss over the labelled tokens of one validation set."""
         measure = self.strategy.share_measuring(measure_loss)
         return measure(
             model,
-            samples=[sample for each in encoded.validation.values() for sample in each.samples],
+            samples=validation.samples,
             collate=self.collate,
             batch_size=self.config.evaluation.batch_size,
         )
@@ -154,9 +206,10 @@ def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder
         folder: the run's, where such a tokenizer is kept.
 
     Raises:
-        ValueError: for a path without a known tokenizer.
+        ValueError: for a path without a known tokenizer, or contexts longer than the model's.
     """
     tokenizer = prepare_tokenizer(config.model, texts=texts, folder=folder / TOKENIZER)
+    check_context_length(config.model, config.data.context_length)
     return Assembly(config=config, strategy=strategy, tokenizer=tokenizer)
 
 

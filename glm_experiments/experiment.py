@@ -65,7 +65,7 @@ def run(
     sweep: str | None,
     swept_keys: Sequence[str],
 ) -> float | None:
-    """Run one job in a folder that it was let into; returns what a sweeper is told.
+    """Run one job in a folder that it was let into; returns its objective.
 
     checkpoint: that it continues.
 
@@ -98,10 +98,7 @@ def follow() -> None:
 
 
 def run_stages(config: Config, description: RunDescription, begin: Begin, record: Run) -> None:
-    """All stages in order, in each process of the run; the first one speaks and writes.
-
-    Fills the record on the way, so that a failed run shows how far it got.
-    """
+    """All stages in order, in each process of the run; the record is filled as far as they get."""
     folder, outcome = description.folder, record.outcome
     strategy = choose_strategy(config.parallelism, world=read_world(os.environ)).join()
     plan = plan_run(config, strategy)
@@ -111,6 +108,7 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
     with meeting.main_first():
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
         encoded = encode_splits(splits, parts.tokenizer, config=config.data)
+    parts.check_objective(encoded)
     log.info("%s", render_samples(encoded, parts.tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
@@ -131,12 +129,13 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
             plan=plan,
             start=start,
             output_dir=folder,
-            measure_loss=functools.partial(parts.measure_validation_loss, encoded=encoded),
+            measure_losses=functools.partial(parts.measure_validation_losses, encoded=encoded),
             log_values=log_to(folder, tracked),
         )
         outcome |= describe_training(result) | save_result(trainable.adapter, result, start, folder)
         after = parts.evaluate_tuned(trainable.model, encoded)
         outcome["metrics"] |= describe_evaluation("after", after)
+        outcome["objective"] = parts.measure_objective(trainable.model, encoded, after)
         outcome["peak_memory_bytes"] = gather_peak_memory(strategy.devices)
         report(encoded, before, after, folder=folder)
         tracked.summarise(outcome)
@@ -185,14 +184,15 @@ def describe_parameters(model: nn.Module) -> dict[str, int]:
 
 def describe_training(result: TrainingResult) -> dict[str, Any]:
     """The record's figures of a training."""
-    return {
-        field.name: getattr(result, field.name) for field in fields(result) if field.name != "state"
-    }
+    figures = {field.name: getattr(result, field.name) for field in fields(result)}
+    losses = figures.pop("validation_losses")
+    del figures["state"]
+    return figures | {"validation": {name: {"loss": loss} for name, loss in losses.items()}}
 
 
 def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The record's metrics of every set; nothing where nothing was measured."""
-    metrics = {name: each.metrics for name, each in evaluation.items()}
+    metrics = {name: each.figures() for name, each in evaluation.items()}
     return {when: metrics} if metrics else {}
 
 

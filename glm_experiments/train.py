@@ -39,6 +39,8 @@ from glm_experiments.training.admission import Finished, admit
 log = logging.getLogger(__name__)
 
 MISTAKE = 1
+# Hydra's own sweeper: the one that has no use for what a job returns.
+GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
@@ -50,6 +52,11 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     with lock_folder(folder):
         try:
             parsed = config.parse(cfg)
+            if is_swept and parsed.aim() is None and context.sweeper["_target_"] != GRID:
+                raise config.Impossible(
+                    "nothing is held out, so there is nothing that this sweeper could optimise; "
+                    "type e.g. data.num_validation_rows=100"
+                )
             admission = admit(folder, config=asdict(parsed))
         except (config.Impossible, Refused) as error:
             raise record_refusal(folder, cfg, str(error)) from None

@@ -21,7 +21,6 @@ TINY = (
     "data.num_train_rows=32",
     "data.num_validation_rows=4",
     "training.max_steps=2",
-    "training.num_train_epochs=null",
     "training.logging_steps=1",
     "evaluation.max_new_tokens=4",
     "tracking=disabled",
@@ -34,6 +33,11 @@ def freeze_libraries() -> None:
     """Once a process: every run collects garbage, which needs not look through the libraries."""
     gc.collect()
     gc.freeze()
+
+
+def last_of_each(*overrides: str) -> list[str]:
+    """Overrides without those that a later one replaces: a command line may give a key once."""
+    return list({each.partition("=")[0]: each for each in overrides}.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Typed:
         """Run glm-train on the tiny experiment into `folder`."""
         from glm_experiments import train
 
-        return self(train.main, *tiny, *overrides, f"hydra.run.dir={folder}")
+        return self(train.main, *last_of_each(*tiny, *overrides), f"hydra.run.dir={folder}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

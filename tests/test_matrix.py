@@ -24,7 +24,7 @@ MODELS = ("tiny_glm", "tiny_chatglm")
 RUN = (
     *("experiment=identity", "tracking=disabled", "data.num_train_rows=40"),
     *("data.num_validation_rows=4", "evaluation.before=false", "evaluation.after=false"),
-    *("training.max_steps=4", "training.num_train_epochs=null", "training.save_steps=2"),
+    *("training.max_steps=4", "training.save_steps=2"),
     *("training.batch_size=8", "training.micro_batch_size=2", "training.logging_steps=1"),
 )
 # Dropout draws differ between replicas, so it is off where trajectories are compared.

@@ -14,7 +14,6 @@ CONF = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 TINY = {"chatglm_6b": "tiny_chatglm", "chatglm2_6b": "tiny_glm"}
 SHORT = (
     "training.max_steps=2",
-    "training.num_train_epochs=null",
     "training.logging_steps=1",
     "data.num_train_rows=1500",
     "data.num_validation_rows=2",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pty
 import re
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.running import TINY, UNMEASURED, Signal, read_losses, read_record
+from tests.running import TINY, UNMEASURED, Signal, last_of_each, read_losses, read_record
 from tests.shared_data import SHARED, needs_shared
 from tests.waiting import HANG_SECONDS, wait_until
 
@@ -117,6 +118,7 @@ def test_a_finished_run_is_recorded(finished):
     assert "data.assistant_name='小明'" in run["overrides"]
     assert record["config"]["data"]["assistant_name"] == "小明"
     assert record["config"]["training"]["max_steps"] == 3
+    assert record["config"]["training"]["num_train_epochs"] == 1  # two steps, which they override
     assert outcome["steps"] == 3
     assert outcome["loss"] == read_losses(finished)[3]
     for when in ("before", "after"):
@@ -331,7 +333,12 @@ def test_old_checkpoints_make_room(unbroken):
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_process_that_is_stopped_exits_as_a_shell_expects(signum, code, tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "glm_experiments.train", *TINY, "training.max_steps=2000"]
+    command = [
+        sys.executable,
+        "-m",
+        "glm_experiments.train",
+        *last_of_each(*TINY, "training.max_steps=2000"),
+    ]
     process = subprocess.Popen(
         [*command, *UNMEASURED, f"hydra.run.dir={folder}"],
         stdout=subprocess.DEVNULL,
@@ -396,17 +403,44 @@ def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path):
     for _ in ("first", "again"):
         done = typed.train(folder, *command)
         assert done.code == 0, done.err
-        validation = read_losses(folder, "validation/loss")
+        validation = read_losses(folder, "validation/identity/loss")
         outcome = read_record(folder)["outcome"]
         best = min(validation, key=validation.__getitem__)
         assert outcome["steps"] == max(validation) == best + 2 < 20
         assert outcome["best_step"] == best
         assert outcome["best_validation_loss"] == validation[best]
+        assert outcome["best_validation_set"] == "identity"
         kept, best_file = (
             load_file(each / "adapter" / "adapter_model.safetensors")
             for each in (folder, folder / f"checkpoint-{best}")
         )
         assert all(torch.equal(kept[key], value) for key, value in best_file.items())
+
+
+def test_every_validation_set_has_its_own_loss_and_the_task_decides(typed, tmp_path):
+    """What is learned falls while what is forgotten rises: pooled, they would stop the run."""
+    folder = tmp_path / "run"
+    done = typed.train(
+        folder,
+        *("training.max_steps=6", "training.eval_steps=1", "training.early_stopping_patience=1"),
+        *(NO_WARMUP, "data.replay_share=0", "data.num_validation_rows=8"),
+        *("training.learning_rate=4e-3", "evaluation.num_rows=2", "evaluation.before=false"),
+    )
+    assert done.code == 0, done.err
+    sets = ("identity", "general")
+    own, other = (read_losses(folder, f"validation/{name}/loss") for name in sets)
+    assert list(own) == list(other) == [1, 2, 3, 4, 5, 6]
+    assert own[6] < own[1]
+    assert other[6] > other[1]
+    outcome = read_record(folder)["outcome"]
+    assert (outcome["best_step"], outcome["best_validation_set"]) == (6, "identity")
+    assert outcome["best_validation_loss"] == own[6]
+    assert outcome["validation"] == {"identity": {"loss": own[6]}, "general": {"loss": other[6]}}
+    text = (folder / "train.log").read_text(encoding="utf-8")
+    assert f"step 6/6: identity loss {own[6]:.4g}, general loss {other[6]:.4g}\n" in text
+    after = outcome["metrics"]["after"]
+    assert after["identity"]["perplexity"] == pytest.approx(math.exp(own[6]))
+    assert after["general"]["perplexity"] == pytest.approx(math.exp(other[6]))
 
 
 def test_a_run_that_diverges_is_recorded(typed, tmp_path):
@@ -472,6 +506,8 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
          "continued: there is no such folder"),
         ("parallelism.device=cuda:7", "cuda:7"),
         ("model.dtype=float16", "model.dtype=float32"),
+        ("data.context_length=100000", "data.context_length=100000, but package:tiny_glm was made "
+         "for at most 2048 tokens; type data.context_length=2048, or a model for longer contexts"),
     ],
 )  # fmt: skip
 def test_what_only_the_run_can_know_ends_it_with_a_message(override, problem, typed, tmp_path):
@@ -482,7 +518,7 @@ def test_what_only_the_run_can_know_ends_it_with_a_message(override, problem, ty
     record = read_record(tmp_path / "run")
     assert record["run"]["status"] == "failed"
     assert "steps" not in record["outcome"]
-    early = ("extra", "resume", "float16", "cuda", "nowhere")
+    early = ("extra", "resume", "float16", "cuda", "nowhere", "context")
     if any(word in override for word in early):  # before a model is loaded
         assert "model" not in record["environment"]
 
@@ -509,7 +545,7 @@ def test_a_failed_job_leaves_the_others_alone(typed, tmp_path):
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
     done = typed(
         train.main,
-        *("-m", *TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=3"),
+        *("-m", *last_of_each(*TINY, *UNMEASURED, NO_WARMUP, "training.max_steps=3")),
         *("training.learning_rate=1e30,1e-3", sweep),
     )
     assert done.code == 1
@@ -543,7 +579,7 @@ def test_real_data_train_and_are_measured(data, file, typed, tmp_path):
         tmp_path / "run",
         *(f"data={data}", f"data.path={SHARED / 'data' / file}", "model=tiny_glm"),
         *("data.num_train_rows=200", "data.num_validation_rows=4", "data.max_bad_share=0.05"),
-        *("training.max_steps=2", "training.num_train_epochs=null", "training.batch_size=4"),
+        *("training.max_steps=2", "training.batch_size=4"),
         *("evaluation.max_new_tokens=16", "tracking=disabled"),
         tiny=(),
     )

@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace, config: Config, *, folder: Path, reco
     after = run.parts.evaluate(run.model, encoded, title=arguments.checkpoint)
     write_predictions(folder / PREDICTIONS, encoded.validation, {}, after)
     record.outcome |= {
-        "metrics": {"after": {name: each.metrics for name, each in after.items()}},
+        "metrics": {"after": {name: each.figures() for name, each in after.items()}},
         "per_kind": {name: each.per_kind for name, each in after.items()},
         "metric_definitions": DEFINITIONS,
     }

@@ -16,7 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from glm_experiments import config as schemas
 from glm_experiments.composing.explaining import explain, reason, shape_problem, sign_problem
-from glm_experiments.composing.grammar import grammar_problem, quote_text
+from glm_experiments.composing.grammar import (
+    doubled_problems,
+    folder_problem,
+    grammar_problem,
+    quote_text,
+)
 from glm_experiments.composing.loader import build_loader, compose
 
 # Composing takes about 50 ms a job: of a larger grid each value is checked, not each combination.
@@ -36,11 +41,13 @@ def check_command_line(
     """
     loader = build_loader(config_dir)
     overrides = [quote_text(each) for each in overrides]
-    problems: dict[str, None] = {}  # in order, each once
-    composes = True
+    problems = dict.fromkeys(doubled_problems(overrides))  # in order, each once
     for override in overrides:
-        if override.startswith("hydra.") and (problem := grammar_problem(override)) is not None:
-            problems[problem], composes = None, False
+        if override.startswith("hydra.") and (
+            problem := grammar_problem(override) or folder_problem(override)
+        ):
+            problems[problem] = None
+    composes = not problems
     overrides = [each for each in overrides if not each.startswith("hydra.")]
     axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
     for job in plan_jobs(axes):

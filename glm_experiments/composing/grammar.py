@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+# Where Hydra lets a run and a sweep write.
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 # Where a path begins: the value itself, one of several, a quoted one.
 HOME = re.compile(r"(?:^|(?<=[\[,'\"]))~(?=/|$)")
 
@@ -34,6 +37,29 @@ def quote_twice(override: str) -> str:
     key, _, text = override.partition("=")
     escaped = re.sub(r"'([^']*)'", r"\1", text).replace("\\", "\\\\").replace('"', '\\"')
     return shlex.quote(f'{key}="{escaped}"')
+
+
+def doubled_problems(overrides: Sequence[str]) -> list[str]:
+    """One problem for every key that is given several values: one of them would win in silence."""
+    given: dict[str, dict[str, None]] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if equals:
+            given.setdefault(key.lstrip("+"), {})[value] = None
+    return [
+        f"{key} is given more than once ({', '.join(f'{key}={value}' for value in values)}); "
+        "type one of them"
+        for key, values in given.items()
+        if len(values) > 1
+    ]
+
+
+def folder_problem(override: str) -> str | None:
+    """Why a folder of Hydra's can't be what an override says; None: it can, or it's another key."""
+    key, equals, value = override.partition("=")
+    if key not in FOLDERS or not equals or value.strip().strip("'\"").strip() not in ("", "null"):
+        return None
+    return f"{override} names no folder; type {key}=FOLDER, or leave it out"
 
 
 def grammar_problem(override: str) -> str | None:

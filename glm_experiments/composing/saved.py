@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from glm_experiments import config as schemas
 from glm_experiments.composing.explaining import apply_values, describe_option
-from glm_experiments.composing.grammar import quote_text
+from glm_experiments.composing.grammar import doubled_problems, quote_text
 from glm_experiments.composing.loader import build_loader, compose
 
 
@@ -27,7 +27,7 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
     sections = set(loader.list_groups("")) & set(saved)
     options = [each for each in overrides if each.partition("=")[0] in sections]
     values = [each for each in overrides if each not in options]
-    problems: list[str] = []
+    problems = doubled_problems(overrides)
     for override in [each for each in values if each.startswith(("experiment=", "sweep="))]:
         problems.append(f"{override} is for glm-train; type what is to differ from the run")
         values.remove(override)
@@ -37,6 +37,7 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
             saved[section] = compose(loader, [override])[section]
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(describe_option(loader, override, error))
+    saved["objective"] = None  # of the sweep that it was part of; other data may have no such set
     # The sections' schemas type what a user may now change.
     typed = OmegaConf.structured(schemas.Config)
     for section in schemas.SCHEMAS:

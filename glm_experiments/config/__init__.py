@@ -5,6 +5,7 @@ live in `conf/`; the dataclasses here give types, units, meaning and rules, and 
 """
 
 from glm_experiments.config.data import (
+    MOST_GENERATED_ROWS,
     DataConfig,
     DataFormat,
     FilesConfig,
@@ -22,6 +23,7 @@ from glm_experiments.config.model import (
     PromptFormat,
     Weights,
 )
+from glm_experiments.config.objective import LOSS, Objective
 from glm_experiments.config.parallelism import (
     DataParallelConfig,
     DistributedConfig,
@@ -61,6 +63,8 @@ from glm_experiments.config.tuner import (
 )
 
 __all__ = [
+    "LOSS",
+    "MOST_GENERATED_ROWS",
     "OWNED_TRAINING_ARGUMENTS",
     "REFUSED_TRAINING_ARGUMENTS",
     "SCHEMAS",
@@ -84,6 +88,7 @@ __all__ = [
     "LrScheduler",
     "ModelConfig",
     "ModelParallelConfig",
+    "Objective",
     "OnBadRow",
     "OwnWeights",
     "PTuningV2Config",

@@ -55,6 +55,7 @@ ANOTHER_EXPERIMENT = ROWS_DECIDE | {
 
 MEASURED = frozenset(
     {
+        "objective",
         "evaluation.before",
         "evaluation.after",
         "evaluation.max_new_tokens",

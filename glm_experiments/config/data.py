@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from glm_experiments.config.model import PromptFormat
-from glm_experiments.config.rules import check, positive, within
+from glm_experiments.config.rules import at_most, check, positive, within
+
+MOST_GENERATED_ROWS = 2_000_000
+"""Of one split; a million take about a minute and a GiB."""
 
 
 class DataFormat(StrEnum):
@@ -32,6 +35,10 @@ class TrainOn(StrEnum):
 @dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Which samples, in which form."""
+
+    validation_sets: ClassVar[tuple[str, ...]] = ("validation",)
+    """Names of what is held out; it is no setting. The first is the task's own and decides early
+    stopping and the best checkpoint; the others show what is forgotten for it."""
 
     name: str
     prompt_format: PromptFormat
@@ -113,10 +120,17 @@ class FilesConfig(DataConfig):
 class GeneralConfig(DataConfig):
     """Bilingual questions with checkable answers, written by a seeded generator."""
 
+    validation_sets: ClassVar[tuple[str, ...]] = ("general",)
+
+    def problems(self) -> list[str]:
+        return DataConfig.problems(self) + generator_problems(self)
+
 
 @dataclass(kw_only=True, slots=True)
 class IdentityConfig(DataConfig):
     """Who are you, who made you: written by a seeded generator."""
+
+    validation_sets: ClassVar[tuple[str, ...]] = ("identity", "general")
 
     assistant_name: str
     author: str
@@ -124,8 +138,21 @@ class IdentityConfig(DataConfig):
     """Share of the training rows that are general questions, against forgetting."""
 
     def problems(self) -> list[str]:
-        problems = DataConfig.problems(self)
+        problems = DataConfig.problems(self) + generator_problems(self)
         problems += within("data", {"replay_share": self.replay_share}, 0, 1)
         for key, value in {"assistant_name": self.assistant_name, "author": self.author}.items():
             check(problems, bool(value.strip()), f"data.{key} is blank; type data.{key}=NAME")
         return problems
+
+
+def generator_problems(config: DataConfig) -> list[str]:
+    """More rows than a generator can be asked for."""
+    return at_most(
+        "data",
+        {
+            "num_train_rows": config.num_train_rows,
+            "num_validation_rows": config.num_validation_rows,
+        },
+        MOST_GENERATED_ROWS,
+        because="generated rows are all kept in memory, about a GiB a million",
+    )

@@ -21,6 +21,11 @@ class EvaluationConfig:
     metrics: list[str]
     """Of exact_match, bleu4, rouge, perplexity."""
 
+    def scores(self) -> list[str]:
+        """Names of what `metrics` come to: rouge is three."""
+        rouge = ["rouge_1", "rouge_2", "rouge_l"]
+        return [name for each in self.metrics for name in (rouge if each == "rouge" else [each])]
+
     def problems(self) -> list[str]:
         problems = positive(
             "evaluation",

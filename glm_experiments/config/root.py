@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glm_experiments.config.data import DataConfig, FilesConfig
 from glm_experiments.config.evaluation import EvaluationConfig
 from glm_experiments.config.model import Dtype, ModelConfig, Weights
+from glm_experiments.config.objective import Objective, objective_problems, read_objective
 from glm_experiments.config.parallelism import ParallelismConfig
 from glm_experiments.config.rules import check
 from glm_experiments.config.tracking import TrackingConfig
@@ -20,6 +21,9 @@ class Config:
 
     name: str
     seed: int
+    objective: str | None
+    """What a sweeper optimises, measured after training: SET/METRIC, or METRIC of the task's own
+    set; null: that set's loss. Whether less or more is better, the sweeper knows."""
     model: ModelConfig
     tuner: TunerConfig
     parallelism: ParallelismConfig
@@ -50,6 +54,7 @@ class Config:
             *(problem for section in sections for problem in section.problems()),
             *self.batch_problems(),
             *self.validation_problems(),
+            *self.objective_problems(),
             *self.random_weights_problems(),
             *self.precision_problems(),
         ]
@@ -63,20 +68,34 @@ class Config:
 
     def validation_problems(self) -> list[str]:
         """Whatever measures needs held-out rows."""
-        has_rows = self.data.num_validation_rows > 0 or (
-            isinstance(self.data, FilesConfig) and self.data.validation_path is not None
-        )
         wants = {
+            "objective=null": self.objective is not None,
             "evaluation.before=false": self.evaluation.before,
             "evaluation.after=false": self.evaluation.after,
             "training.eval_steps=null": self.training.eval_steps is not None,
         }
-        if has_rows or not any(wants.values()):
+        if self.holds_out() or not any(wants.values()):
             return []
         return [
             "there is nothing to evaluate on: data.num_validation_rows is 0; type e.g. "
             f"data.num_validation_rows=100, or {' '.join(k for k, v in wants.items() if v)}"
         ]
+
+    def holds_out(self) -> bool:
+        """Whether there are validation sets."""
+        return self.data.num_validation_rows > 0 or (
+            isinstance(self.data, FilesConfig) and self.data.validation_path is not None
+        )
+
+    def objective_problems(self) -> list[str]:
+        """An objective that was asked for is measured."""
+        if self.objective is None or not self.holds_out():
+            return []
+        return objective_problems(self.objective, data=self.data, evaluation=self.evaluation)
+
+    def aim(self) -> Objective | None:
+        """What is measured for a sweeper; None where nothing is held out."""
+        return read_objective(self.objective, self.data) if self.holds_out() else None
 
     def random_weights_problems(self) -> list[str]:
         """Adapters beside random weights learn nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 
@@ -16,11 +17,24 @@ def check(problems: list[str], holds: bool, message: str) -> None:
 
 
 def positive(section: str, values: dict[str, float | None]) -> list[str]:
-    """One problem for every value that is given and not above zero."""
+    """One problem for every value that is given and not a number above zero."""
     return [
-        f"{section}.{key} must be positive, got {value}; type e.g. {section}.{key}=1"
+        f"{section}.{key} must be {'finite' if value > 0 else 'positive'}, got {value}; "
+        f"type e.g. {section}.{key}=1"
         for key, value in values.items()
-        if value is not None and not value > 0
+        if value is not None and not 0 < value < math.inf
+    ]
+
+
+def at_most(
+    section: str, values: dict[str, float | None], limit: int, *, because: str
+) -> list[str]:
+    """One problem for every value that is given and above `limit`; because: why there is one."""
+    return [
+        f"{section}.{key} must be at most {limit}, got {value}: {because}; "
+        f"type e.g. {section}.{key}={limit}"
+        for key, value in values.items()
+        if value is not None and value > limit
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from glm_experiments.config.rules import check, positive, within
+from glm_experiments.config.rules import at_most, check, positive, within
 
 
 class LrScheduler(StrEnum):
@@ -24,6 +24,9 @@ class LrScheduler(StrEnum):
     cosine_with_min_lr = "cosine_with_min_lr"
     warmup_stable_decay = "warmup_stable_decay"
 
+
+MOST_SAMPLES = 1_000_000
+"""In an optimizer step."""
 
 # Set from typed fields or by the pipeline itself; `training.extra` may not set them again.
 OWNED_TRAINING_ARGUMENTS = {
@@ -75,8 +78,9 @@ class TrainingConfig:
     max_grad_norm: float
     """Gradients are scaled down to this norm; 0: never."""
     max_steps: int | None
-    """Optimizer steps; exactly one of this and `num_train_epochs` is given."""
+    """Optimizer steps, whatever `num_train_epochs` says; null: as many as the epochs have."""
     num_train_epochs: float | None
+    """Times that the training rows are gone through, where `max_steps` is null."""
     batch_size: int
     """Samples (packed rows) per optimizer step over all devices."""
     micro_batch_size: int
@@ -102,7 +106,6 @@ class TrainingConfig:
         problems = positive(
             section,
             {
-                "learning_rate": self.learning_rate,
                 "batch_size": self.batch_size,
                 "micro_batch_size": self.micro_batch_size,
                 "max_steps": self.max_steps,
@@ -113,6 +116,18 @@ class TrainingConfig:
                 "save_total_limit": self.save_total_limit,
                 "early_stopping_patience": self.early_stopping_patience,
             },
+        )
+        check(
+            problems,
+            0 < self.learning_rate < math.inf,
+            f"training.learning_rate must be above 0 and finite, got {self.learning_rate}; "
+            "type e.g. training.learning_rate=1e-4",
+        )
+        problems += at_most(
+            section,
+            {"batch_size": self.batch_size, "micro_batch_size": self.micro_batch_size},
+            MOST_SAMPLES,
+            because="a step of more would be filled up with rows that train nothing",
         )
         problems += within(
             section,
@@ -128,9 +143,9 @@ class TrainingConfig:
         )
         check(
             problems,
-            (self.max_steps is None) != (self.num_train_epochs is None),
-            "exactly one of training.max_steps and training.num_train_epochs is wanted; type e.g. "
-            "training.max_steps=100 training.num_train_epochs=null",
+            self.max_steps is not None or self.num_train_epochs is not None,
+            "training.max_steps and training.num_train_epochs are both null, so the training would "
+            "have no end; type e.g. training.num_train_epochs=1",
         )
         check(
             problems,

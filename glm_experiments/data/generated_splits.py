@@ -6,7 +6,7 @@ Knows which sets an experiment has; what the questions are stands in `generated/
 from collections.abc import Callable, Sequence
 from random import Random
 
-from glm_experiments.config import DataConfig, GeneralConfig, IdentityConfig
+from glm_experiments.config import MOST_GENERATED_ROWS, DataConfig, GeneralConfig, IdentityConfig
 from glm_experiments.data.conversations import Conversation, Message
 from glm_experiments.data.generated import (
     GeneratedQuestion,
@@ -44,6 +44,11 @@ def generate_identity(config: IdentityConfig) -> tuple[Samples, dict[str, Sample
     num_own = None if num_rows is None else max(1, round(num_rows * (1 - share)))
     own = identity_questions(**names, num_rows=num_own, seed=seed, split="train")
     num_replayed = (num_rows or round(len(own) / (1 - share))) - len(own)
+    if num_replayed > MOST_GENERATED_ROWS:
+        raise ValueError(
+            f"data.replay_share={share} makes {num_replayed} general rows beside {len(own)} of the "
+            f"identity, of at most {MOST_GENERATED_ROWS}; type e.g. data.replay_share=0.65"
+        )
     replayed = replay_questions(num_rows=num_replayed, seed=seed)
     train = _build_samples(own, "identity") + _build_samples(replayed, "general")
     Random(f"replay {seed}").shuffle(train)

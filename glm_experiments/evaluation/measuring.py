@@ -35,6 +35,7 @@ SECONDS_BETWEEN_LINES = 30
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """metrics: by name, see `metrics.DEFINITIONS`. answers: to the set's first questions.
+    loss: where it was measured; it is what a perplexity is made of.
 
     per_kind: metrics of the answers to each kind of question, where the questions have kinds.
     """
@@ -42,6 +43,11 @@ class Evaluation:
     metrics: dict[str, float]
     answers: list[str]
     per_kind: dict[str, dict[str, float]]
+    loss: float | None = None
+
+    def figures(self) -> dict[str, float]:
+        """All that was measured of the set as a whole, for the record."""
+        return self.metrics if self.loss is None else {**self.metrics, "loss": self.loss}
 
 
 def evaluate(
@@ -83,13 +89,14 @@ def evaluate(
     for question, given in zip(questions, answers, strict=False):
         rows[question.kind].append((given, question.reference.strip()))
     metrics = score_rows([row for kind in rows.values() for row in kind], config.metrics)
+    loss = None
     if "perplexity" in config.metrics and validation.samples:
         loss = (measure or measure_loss)(
             model, samples=validation.samples, collate=collate, batch_size=config.batch_size
         )
         metrics["perplexity"] = math.exp(min(loss, 700.0))
     per_kind = {kind: score_rows(rows[kind], config.metrics) for kind in rows if kind is not None}
-    return Evaluation(metrics=metrics, answers=answers, per_kind=per_kind)
+    return Evaluation(metrics=metrics, answers=answers, per_kind=per_kind, loss=loss)
 
 
 def score_rows(rows: Sequence[tuple[str, str]], metrics: Sequence[str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ DEFINITIONS = {
     "rouge_1": "mean ROUGE-1 F over jieba words (rouge_chinese), times 100",
     "rouge_2": "mean ROUGE-2 F over jieba words (rouge_chinese), times 100",
     "rouge_l": "mean ROUGE-L F over jieba words (rouge_chinese), times 100",
+    "loss": "mean loss over all trained tokens of the set",
     "perplexity": "exp of the mean loss over all trained tokens of the set",
 }
 SENTENCE_END = re.compile(r"([。！？?]|\.{6})(?=[^”’])")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from glm_experiments.models.tokenizers.vocabulary_match import describe_vocabulary
 from glm_experiments.tokenizer_protocol import Tokenizer
@@ -32,6 +32,25 @@ def build_model(
     Raises:
         ValueError: an unknown architecture or field, or values that do not go together.
     """
+    config = build_config(geometry, tokenizer=tokenizer)
+    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    device = torch.device(device)
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), device:
+        torch.manual_seed(seed)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=dtype, **options
+        )
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+def build_config(geometry: Mapping[str, Any], *, tokenizer: Any) -> PreTrainedConfig:
+    """The configuration that a geometry describes; `tokenizer` as for `build_model`.
+
+    Raises:
+        ValueError: an unknown architecture or field, or values that do not go together.
+    """
     fields = dict(geometry)
     model_type = fields.pop("model_type", None)
     if model_type not in ARCHITECTURES:
@@ -45,19 +64,10 @@ def build_model(
             f"its fields are {', '.join(sorted(default.to_dict()))}"
         )
     vocabulary = {} if tokenizer is None else describe_vocabulary(tokenizer)
-    config = type(default)(**(vocabulary | fields))
+    config: PreTrainedConfig = type(default)(**(vocabulary | fields))
     if config.hidden_size % config.num_attention_heads:
         raise ValueError(
             f"model.geometry: hidden_size={config.hidden_size} is not a multiple of "
             f"num_attention_heads={config.num_attention_heads}"
         )
-    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    device = torch.device(device)
-    forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked), device:
-        torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=dtype, **options
-        )
-    model.eval()  # type: ignore[no-untyped-call]
-    return model
+    return config

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from glm_experiments.config import ModelConfig, Weights
 from glm_experiments.models.architectures.loss import apply_label_only_loss
-from glm_experiments.models.building import build_model
+from glm_experiments.models.building import build_config, build_model
 from glm_experiments.models.loading import load_model
 from glm_experiments.models.published import locations
 from glm_experiments.models.published.layout_finding import find_layout
+from glm_experiments.models.published.layouts import Layout
 from glm_experiments.models.published.locations import find_model_folder
 from glm_experiments.models.published.settings_files import blame
 from glm_experiments.models.tokenizers.tokenizer_loading import load_tokenizer
@@ -46,6 +48,52 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
     return load_tokenizer(str(folder))
 
 
+def check_context_length(config: ModelConfig, context_length: int) -> None:
+    """Hold the length that samples may have against what the model was made for.
+
+    Raises:
+        ValueError: where they may be longer, or the model can't be read.
+    """
+    longest = find_longest_context(config)
+    if longest is not None and context_length > longest:
+        raise ValueError(
+            f"data.context_length={context_length}, but {config.path} was made for at most "
+            f"{longest} tokens; type data.context_length={longest}, or a model for longer contexts"
+        )
+
+
+def find_longest_context(config: ModelConfig) -> int | None:
+    """Tokens that the model was made for, with its checkpoint's rope scaling; None: it doesn't say.
+
+    Of a hub id only the configuration is fetched.
+
+    Raises:
+        ValueError: for what can't be loaded.
+    """
+    if config.weights is Weights.random:
+        native: Any = build_config(config.geometry, tokenizer=None)
+    else:
+        native = read_layout(config)[0].config
+    longest: int | None = getattr(native, "max_position_embeddings", None)
+    rope = getattr(native, "rope_parameters", None) or {}
+    # As transformers means it: a scaling stretches the length that the model was first made for.
+    original, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
+    if longest is None or not original or not factor:
+        return longest
+    return max(longest, int(original * factor))
+
+
+def read_layout(config: ModelConfig) -> tuple[Layout, Path]:
+    """What config.json says of pretrained weights, and that file; nothing else of a hub id is
+    fetched.
+
+    Raises:
+        ValueError: for what can't be loaded.
+    """
+    folder = find_model_folder(config.path, revision=config.revision, patterns=[["config.json"]])
+    return find_layout(folder, name=config.path), folder / "config.json"
+
+
 def outline_model(config: ModelConfig, tokenizer: Tokenizer) -> PreTrainedModel:
     """The model's modules and shapes without its numbers, on `meta`; of a hub id only the
     configuration is fetched.
@@ -63,9 +111,8 @@ def outline_model(config: ModelConfig, tokenizer: Tokenizer) -> PreTrainedModel:
             attn_implementation=config.attn_implementation,
             device="meta",
         )
-    folder = find_model_folder(config.path, revision=config.revision, patterns=[["config.json"]])
-    layout = find_layout(folder, name=config.path)
-    with blame(folder / "config.json"), torch.device("meta"):
+    layout, file = read_layout(config)
+    with blame(file), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             layout.config, dtype=dtype, attn_implementation=str(config.attn_implementation)
         )

@@ -33,9 +33,9 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
 
 
 def swept_value(outcome: Mapping[str, Any]) -> float | None:
-    """What a sweeper is told of an outcome: its validation loss if measured, else its training
-    loss."""
-    return outcome.get("best_validation_loss") or outcome.get("loss")
+    """What a sweeper is told of an outcome: its objective; None where nothing was held out."""
+    objective: Mapping[str, Any] = outcome.get("objective") or {}
+    return objective.get("value")
 
 
 def read_trained_config(run_dir: Path) -> Mapping[str, Any] | None:

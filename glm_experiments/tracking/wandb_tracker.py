@@ -109,17 +109,21 @@ class WandbTracker:
         self.sync_command = f"wandb sync {Path(self.run.dir).parent}"
         self.run.define_metric("step", hidden=True)
         self.run.define_metric("*", step_metric="step")
-        for metric in ("train/loss", "validation/loss"):
-            self.run.define_metric(metric, step_metric="step", summary="min,last")
+        self.losses: set[str] = set()
         if mode is TrackingMode.online:
             log.info("tracked at %s", self.run.url)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        # One by one: wandb's glob for all metrics wins over one for some of them.
+        for key in sorted({key for key in values if key.endswith("/loss")} - self.losses):
+            self.run.define_metric(key, step_metric="step", summary="min,last")
+            self.losses.add(key)
         # Not as wandb's own step, which must never go back.
         self.run.log({"step": step, **values})
 
     def summarise(self, values: Mapping[str, Any]) -> None:
-        self.run.summary.update(dict(values))
+        # A loss that was logged has its smallest and its last value there already.
+        self.run.summary.update({key: values[key] for key in values.keys() - self.losses})
 
     def log_adapter(self, folder: Path) -> None:
         if self.keeps_adapter:

@@ -23,7 +23,8 @@ from glm_experiments.training.progress import Logger, Progress
 from glm_experiments.training.state import Adapter, State, restore_state, trainable_state
 from glm_experiments.training.steps import MicroBatchCollator, PaddingCollator, Row, WholeSteps
 from glm_experiments.training.stopping import stop_on_signal
-from glm_experiments.training.trainer import GLMTrainer, MeasureLoss
+from glm_experiments.training.trainer import GLMTrainer
+from glm_experiments.training.validation import MeasureLosses, count_worse, last_losses
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 class TrainingResult:
     """What a training came to, its former parts included where it was resumed.
 
+    best_validation_loss: that of `best_validation_set`, which decides, at `best_step`.
+    validation_losses: by set, as last measured.
     tokens_per_second: of this process alone.
     state: the trained parameters, whole, on the CPU.
     """
@@ -39,7 +42,9 @@ class TrainingResult:
     steps: int
     loss: float | None
     best_validation_loss: float | None
+    best_validation_set: str | None
     best_step: int | None
+    validation_losses: dict[str, float]
     tokens: int
     tokens_per_second: float | None
     state: State
@@ -66,14 +71,14 @@ def train(
     plan: TrainingPlan,
     start: Start,
     output_dir: Path,
-    measure_loss: MeasureLoss,
+    measure_losses: MeasureLosses,
     log_values: Logger,
 ) -> TrainingResult:
     """Train the parameters that require a gradient.
 
     Args:
         rows: samples, or packed rows of several.
-        measure_loss: the validation loss of the model.
+        measure_losses: those of the validation sets; the first decides which step was best.
         log_values: receives a step and its values, in the process that speaks.
 
     Raises:
@@ -92,7 +97,7 @@ def train(
         collate=MicroBatchCollator(collate, num_micro_batches=plan.batch.num_micro_batches),
         precision=plan.precision,
         adapter=adapter,
-        measure_loss=measure_loss,
+        measure_losses=measure_losses,
         settings=start.settings,
         num_checkpoints_kept=config.save_total_limit,
         module=trainable.module,
@@ -141,13 +146,16 @@ def train(
         log.info("the best validation loss was at step %s", trainer.state.best_global_step)
         restore_state(model, adapter.read(best / ADAPTER))
     state = trainable_state(model)
+    validation_losses = last_losses(trainer.state)
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise Diverged("trained parameters are not finite; type a lower training.learning_rate")
     return TrainingResult(
         steps=trainer.state.global_step,
         loss=progress.last_loss,
         best_validation_loss=trainer.state.best_metric,
+        best_validation_set=next(iter(validation_losses), None),
         best_step=trainer.state.best_global_step,
+        validation_losses=validation_losses,
         tokens=trainer.num_tokens,
         tokens_per_second=progress.tokens_per_second,
         state=state,
@@ -157,12 +165,6 @@ def train(
 def last_loss(state: TrainerState) -> float | None:
     """The last training loss that a saved state knows of."""
     return next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
-
-
-def count_worse(state: TrainerState) -> int:
-    """Evaluations since the best one, up to a saved state."""
-    losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
-    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def replace_callbacks(trainer: GLMTrainer, progress: Progress) -> None:

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from glm_experiments.live import Bar, format_seconds, show_bar
 from glm_experiments.record.errors import Diverged
+from glm_experiments.training.validation import DECIDING, read_losses
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,9 @@ class Progress(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         logs = logs or {}
-        if "eval_loss" in logs:
-            values = {"validation/loss": logs["eval_loss"]}
+        if DECIDING in logs:
+            losses = read_losses(logs)
+            values = {f"validation/{name}/loss": loss for name, loss in losses.items()}
         elif "loss" in logs:
             values = {f"train/{key}": value for key, value in logs.items() if key in LOGGED}
         else:
@@ -125,9 +127,11 @@ class Progress(TrainerCallback):
 
     def _show(self, state: TrainerState, values: dict[str, float]) -> None:
         step, num_steps = state.global_step, state.max_steps
-        shown = [f"{key.rpartition('/')[2]} {value:.4g}" for key, value in values.items()]
-        if "validation/loss" in values:
-            shown[0] = f"validation loss {values['validation/loss']:.4g}"
+        # `loss` of the training, `identity loss` of a validation set.
+        shown = [
+            f"{key.partition('/')[2].replace('/', ' ')} {value:.4g}"
+            for key, value in values.items()
+        ]
         line = ", ".join([f"step {step}/{num_steps}: {shown[0]}", *shown[1:], *self._left(state)])
         if self._bar is None:
             log.info(line)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,14 @@ from glm_experiments.training.steps import (
     WholeSteps,
     count_labels,
 )
-
-MeasureLoss = Callable[[nn.Module], float]
+from glm_experiments.training.validation import MeasureLosses, name_losses
 
 
 class GLMTrainer(Trainer):
     """Trains what requires a gradient; everything else about the model is the caller's.
 
     module: what is called in the model's place (replicas, micro batches in flight, ...), or itself.
-    measure_loss: the validation loss of the model.
+    measure_losses: those of the validation sets, the one that decides first.
     settings: what a checkpoint must agree with to be continued.
     """
 
@@ -62,14 +61,14 @@ class GLMTrainer(Trainer):
         collate: MicroBatchCollator,
         precision: Precision,
         adapter: Adapter,
-        measure_loss: MeasureLoss,
+        measure_losses: MeasureLosses,
         settings: Mapping[str, Any],
         num_checkpoints_kept: int | None,
         module: nn.Module,
     ) -> None:
         self.precision = precision
         self.adapter = adapter
-        self.measure_loss = measure_loss
+        self.measure_losses = measure_losses
         self.settings = settings
         self.num_checkpoints_kept = num_checkpoints_kept
         self.module = module
@@ -140,9 +139,10 @@ class GLMTrainer(Trainer):
     # Validation loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The validation loss, over labelled tokens."""
-        loss = self.measure_loss(self.model)
-        metrics = {"eval_loss": from_main(lambda: loss)}  # all must agree which step was best
+        """The loss of each validation set, over labelled tokens."""
+        measured = self.measure_losses(self.model)
+        losses = from_main(lambda: measured)  # all must agree which step was best
+        metrics = name_losses(losses)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics

@@ -112,7 +112,7 @@ def test_each_checkpoint_is_another_state(typed, run_dir):
         perplexities[checkpoint] = metrics["identity"]["perplexity"]
     assert perplexities["4"] == perplexities["last"] == perplexities["best"]
     assert perplexities["4"] < perplexities["2"]
-    losses = read_losses(run_dir, "validation/loss")
+    losses = read_losses(run_dir, "validation/identity/loss")
     assert min(losses, key=losses.__getitem__) == 4
 
 

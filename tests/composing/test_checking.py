@@ -11,6 +11,31 @@ def test_what_is_right_passes():
     assert check_command_line(["+training.extra.adam_beta2=0.9", "++tuner.r=2"]) == []
 
 
+@pytest.mark.parametrize("multirun", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["seed=1", "tuner.r=4", "seed=2"], "seed is given more than once (seed=1, seed=2)"),
+        (["tuner=lora", "tuner=full"], "tuner is given more than once (tuner=lora, tuner=full)"),
+        (
+            ["+training.extra.adam_beta2=0.9", "++training.extra.adam_beta2=0.8"],
+            "training.extra.adam_beta2 is given more than once "
+            "(training.extra.adam_beta2=0.9, training.extra.adam_beta2=0.8)",
+        ),
+        (
+            ["hydra.run.dir=a", "hydra.run.dir=b"],
+            "hydra.run.dir is given more than once (hydra.run.dir=a, hydra.run.dir=b)",
+        ),
+    ],
+)
+def test_two_values_of_one_key_are_refused_by_name(overrides, problem, multirun):
+    assert report(*overrides, multirun=multirun) == [f"{problem}; type one of them"]
+
+
+def test_one_value_given_twice_is_that_value():
+    assert check_command_line(["seed=1", "seed=1"]) == []
+
+
 def test_a_sweep_gives_its_keys():
     keys = check_command_line(
         [

@@ -24,8 +24,8 @@ from tests.composing.reports import report
          "evaluation.after=false"),
         ("data=files", "data.path is not given; type data.path=FILE, a glob, 'data.path=[A,B]' "
          "or a hub dataset's id"),
-        ("training.max_steps=5", "exactly one of training.max_steps and training.num_train_epochs "
-         "is wanted; type e.g. training.max_steps=100 training.num_train_epochs=null"),
+        ("training.num_train_epochs=null", "training.max_steps and training.num_train_epochs are "
+         "both null, so the training would have no end; type e.g. training.num_train_epochs=1"),
         ("training.early_stopping_patience=2", "training.early_stopping_patience needs evaluations "
          "while training; type e.g. training.eval_steps=50"),
         ("tuner.num_virtual_tokens=4", "tuner.num_virtual_tokens: tuner=lora has no "
@@ -52,10 +52,24 @@ from tests.composing.reports import report
          """type -m before them, or 'data.author="Ada, Countess"'"""),
         ("=3", "'=3' is no key=value; type KEY=VALUE"),
         ("+foo=1", "there is no key foo; type one of: data, evaluation, experiment, model, name, "
-         "parallelism, seed, sweep, tracking, training, tuner"),
+         "objective, parallelism, seed, sweep, tracking, training, tuner"),
         ("+tuner.r=4", "+tuner.r=4: tuner.r is there already; type tuner.r=4"),
         ("~tuner", "~tuner: a run needs every key; type tuner=... to change it"),
         ("tuner.r=4,8", "tuner.r=4,8: several values make a sweep; type -m before them"),
+        ("training.learning_rate=inf", "training.learning_rate must be above 0 and finite, got "
+         "inf; type e.g. training.learning_rate=1e-4"),
+        ("tuner.lora_alpha=inf", "tuner.lora_alpha must be finite, got inf; type e.g. "
+         "tuner.lora_alpha=1"),
+        ("data.num_train_rows=99999999", "data.num_train_rows must be at most 2000000, got "
+         "99999999: generated rows are all kept in memory, about a GiB a million; type e.g. "
+         "data.num_train_rows=2000000"),
+        ("training.batch_size=1000000000", "training.batch_size must be at most 1000000, got "
+         "1000000000: a step of more would be filled up with rows that train nothing; type e.g. "
+         "training.batch_size=1000000"),
+        ("hydra.run.dir=", "hydra.run.dir= names no folder; type hydra.run.dir=FOLDER, or leave it "
+         "out"),
+        ("hydra.sweep.dir=''", "hydra.sweep.dir='' names no folder; type hydra.sweep.dir=FOLDER, "
+         "or leave it out"),
         ("seed=-1", "seed must be at least 0 and below 2**32, got -1; type e.g. seed=0"),
         ("name=", "name is blank; type e.g. name=my_run"),
         ("model=tiny_glm_untrained", "tuner=lora would leave the random weights of "
@@ -91,7 +105,7 @@ def test_all_problems_come_in_one_report():
         "tuner=loar", "tuner.rr=4", "training.batch_size=10", "data.context_length=0", "+foo.bar=1"
     ) == [
         "there is no key foo.bar; type one of: data, evaluation, experiment, model, name, "
-        "parallelism, seed, sweep, tracking, training, tuner",
+        "objective, parallelism, seed, sweep, tracking, training, tuner",
         "tuner=loar is no option of tuner; type tuner=lora",
         "there is no key tuner.rr; type tuner.r",
         "data.context_length must be positive, got 0; type e.g. data.context_length=1",

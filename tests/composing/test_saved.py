@@ -33,6 +33,12 @@ def test_bad_overrides_of_a_saved_config_are_all_reported(loader):
     assert problems[2].startswith("- seed=a: ")
 
 
+def test_two_values_of_one_key_are_refused_of_a_saved_config_too(loader):
+    saved = compose(loader, ["experiment=identity"])
+    with pytest.raises(ValueError, match=r"seed is given more than once \(seed=1, seed=2\)"):
+        recompose(saved, ["seed=1", "seed=2"])
+
+
 def as_saved(loader, *overrides):
     """A config as a run's record keeps it: plain values."""
     return OmegaConf.create(OmegaConf.to_container(compose(loader, list(overrides)), resolve=True))

@@ -223,6 +223,18 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     assert first.fingerprint == renamed.fingerprint != changed.fingerprint
 
 
+@pytest.mark.parametrize("option", ["files", "general", "identity"])
+def test_the_sets_that_are_held_out_are_those_that_the_option_names(
+    option: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a", "response": "b"}\n' * 9, encoding="utf-8")
+    changes = {"path": str(file)} if option == "files" else {"num_train_rows": 5}
+    config = data_config(option, num_validation_rows=2, **changes)
+    splits = load_splits(config, rejected_file=tmp_path / "rejected.jsonl")
+    assert tuple(splits.validation) == config.validation_sets
+
+
 def test_general_questions() -> None:
     config = data_config("general", num_train_rows=50, num_validation_rows=20)
     splits = load_splits(config, rejected_file=Path("rejected.jsonl"))

@@ -117,7 +117,7 @@ def test_scores_are_means_and_named_by_definition() -> None:
     scores = score_answers(["abcd", ""], ["abcd", "x"], metrics=metrics)
     assert scores["exact_match"] == 50
     assert scores["bleu4"] == pytest.approx(50)
-    assert set(scores) | {"perplexity"} == set(DEFINITIONS)
+    assert set(scores) | {"loss", "perplexity"} == set(DEFINITIONS)
     assert score_answers(["a"], ["b"], metrics=["exact_match"]) == {"exact_match": 0}
     assert score_answers([], [], metrics=metrics) == {}
 

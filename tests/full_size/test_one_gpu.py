@@ -179,7 +179,7 @@ def test_a_set_up_needs_what_its_header_says(
     done = typed.train(
         tmp_path,
         *(f"experiment={set_up.experiment}", *data, f"model.path={find_checkpoint(model)}"),
-        *("model.dtype=bfloat16", "training.num_train_epochs=null", "data.num_validation_rows=2"),
+        *("model.dtype=bfloat16", "data.num_validation_rows=2"),
         *(f"training.max_steps={set_up.num_steps}", "training.logging_steps=1"),
         *("evaluation.before=false", "evaluation.max_new_tokens=8", "tracking=disabled"),
         *set_up.overrides,

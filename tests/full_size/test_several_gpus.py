@@ -21,7 +21,7 @@ MICRO_BATCHES = (1, 2, 4, 8)
 # Samples a step: a whole number of passes in each parallelism, on up to 8 GPUs.
 COMMON = ("experiment=lora_single_24gb", "training.batch_size=32", "training.micro_batch_size=4")
 SHORT = (
-    *("model.dtype=bfloat16", "training.num_train_epochs=null", "training.logging_steps=1"),
+    *("model.dtype=bfloat16", "training.logging_steps=1"),
     *("evaluation.before=false", "evaluation.after=false", "tracking=disabled"),
     *("data.num_validation_rows=2", f"training.max_steps={NUM_STEPS}"),
 )

@@ -313,6 +313,19 @@ def test_wandb_is_told_how_long_to_wait(tmp_path: Path, monkeypatch: pytest.Monk
     assert asked == [(7, 9)]
 
 
+def test_wandb_keeps_the_smallest_loss_of_every_set(tmp_path: Path) -> None:
+    losses = {"identity": (3.0, 1.0, 2.0), "general": (0.1, 0.2, 0.3)}
+    with open_tracked_run(wandb_config(mode="offline"), describe(tmp_path)) as run:
+        for step in range(3):
+            run.log(step, {f"validation/{name}/loss": each[step] for name, each in losses.items()})
+        run.summarise({"validation": {name: {"loss": each[-1]} for name, each in losses.items()}})
+    told: dict[str, Any] = {}
+    for update in read_wandb(tmp_path)["summary"]:
+        told |= update.get("update", {})
+    assert told["validation/identity/loss"] == {"min": 1.0, "last": 2.0}
+    assert told["validation/general/loss"] == {"min": 0.1, "last": 0.3}
+
+
 def test_wandb_disabled_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with open_tracked_run(wandb_config(), describe(tmp_path)) as run:
