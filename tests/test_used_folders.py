@@ -440,6 +440,7 @@ def test_an_adapter_is_whole_or_as_it_was(used, typed, monkeypatch):
     def fail(self, folder, state):
         save(self, folder, state)
         if "checkpoint" not in folder.parent.name:
+            (folder / WEIGHTS.name).write_bytes(b"half")
             raise OSError("a network drive that is gone")
 
     monkeypatch.setattr(TunerAdapter, "save", fail)
