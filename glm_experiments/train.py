@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +49,7 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     with lock_folder(folder):
         try:
             parsed = config.parse(cfg)
-            admission = admit(folder, config=asdict(parsed))
+            admission = admit(folder, config=config.to_plain(parsed))
         except (config.Impossible, Refused) as error:
             raise record_refusal(folder, cfg, str(error)) from None
         if isinstance(admission, Finished):
