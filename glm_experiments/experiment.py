@@ -33,7 +33,7 @@ from glm_experiments.record.files import ADAPTER, METRICS, PREDICTIONS, REJECTED
 from glm_experiments.record.markers import write_marked
 from glm_experiments.record.masking import mask_secrets
 from glm_experiments.record.metrics_log import MetricsLog
-from glm_experiments.record.reading import swept_value
+from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
     RunDescription,

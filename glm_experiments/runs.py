@@ -20,7 +20,7 @@ from glm_experiments.record.files import (
     numbered_checkpoints,
 )
 from glm_experiments.record.markers import what_is_broken
-from glm_experiments.record.reading import read_trained_config
+from glm_experiments.record.read_back import read_trained_config
 from glm_experiments.spelling import nearest_word
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
 from glm_experiments.record.files import list_left
 from glm_experiments.record.masking import hide_in_log, mask_override
-from glm_experiments.record.reading import swept_value
+from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
 from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
 from glm_experiments.training.admission import Finished, admit

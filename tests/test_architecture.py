@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "tables": set(),
     "tokenizer_protocol": set(),
     "config": set(),
-    "composing": {"config", "nesting", "spelling"},
+    "composing": {"config", "nesting", "record", "spelling"},
     "processes": {"record"},
     "tracking": {"config", "nesting", "record"},
     "data": {"config", "labels", "live", "spelling", "tables", "tokenizer_protocol"},
@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
         "tuners",
     },
     "commands": {"config", "data", "evaluation", "record", "runs", "tuners"},
-    "train": {"composing", "config", "experiment", "processes", "record"},
+    "train": {"composing", "config", "experiment", "processes", "record", "training"},
 }
 # A library that shapes the code around it -> the parts that may import it, types aside.
 KNOWN_TO: dict[str, set[str]] = {
@@ -67,7 +67,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "accelerate": {"models", "training"},
     "peft": {"tuners"},
     "hydra": {"composing", "config", "train"},
-    "omegaconf": {"composing", "config", "runs", "train"},
+    "omegaconf": {"composing", "config", "record", "runs", "train"},
     "datasets": {"data"},
     "wandb": {"tracking"},
     "trackio": {"tracking"},
