@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +56,7 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
                     "nothing is held out, so there is nothing that this sweeper could optimise; "
                     "type e.g. data.num_validation_rows=100"
                 )
-            admission = admit(folder, config=asdict(parsed))
+            admission = admit(folder, config=config.to_plain(parsed))
         except (config.Impossible, Refused) as error:
             raise record_refusal(folder, cfg, str(error)) from None
         if isinstance(admission, Finished):

@@ -111,7 +111,7 @@ def finished(tmp_path_factory, typed_once):
 
 def test_a_finished_run_is_recorded(finished):
     record = read_record(finished)
-    assert set(record) == {"run", "config", "outcome", "environment"}
+    assert set(record) == {"version", "run", "config", "outcome", "environment"}
     run, outcome = record["run"], record["outcome"]
     assert (run["name"], run["status"], run["error"]) == ("identity", "finished", None)
     assert run["duration_seconds"] > 0

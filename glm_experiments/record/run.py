@@ -21,6 +21,7 @@ from glm_experiments.record.errors import Refused, RunFailed, clear_frames, stat
 from glm_experiments.record.files import LOCK, RESULTS, has_trained
 from glm_experiments.record.masking import Secrets, find_secrets, mask_override, mask_secrets
 from glm_experiments.record.signals import STOPPING, deferred, signal_of
+from glm_experiments.record.versions import KEY, VERSION
 from glm_experiments.record.writing import FULL_DISK, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Record:
             "overrides": [mask_override(override) for override in self._overrides],
         }
         sections = {
+            KEY: VERSION,
             "run": self._secrets.hide_all(about),
             "config": self._secrets.hide_all(mask_secrets(self._config)),
             "outcome": self.run.outcome,

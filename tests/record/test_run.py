@@ -59,7 +59,7 @@ def test_a_finished_run_is_recorded_whole(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("of an earlier attempt")
     before = time.perf_counter()
     written = record(tmp_path, block)
-    assert list(written) == ["run", "config", "outcome", "environment"]
+    assert list(written) == ["version", "run", "config", "outcome", "environment"]
     assert written["run"]["name"] == "try"
     assert written["run"]["status"] == "finished"
     assert written["run"]["error"] is None
