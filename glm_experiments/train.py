@@ -33,6 +33,7 @@ from glm_experiments.record.reading import swept_value
 from glm_experiments.record.run import lock_folder, record_run
 from glm_experiments.record.signals import signal_of
 from glm_experiments.record.writing import write_text
+from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ def dismiss_followers() -> None:
 
 def main() -> None:
     """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
+    open_closed_streams()
     world = read_world(os.environ)
     if world is not None and world.rank > 0:
         follow(world)
