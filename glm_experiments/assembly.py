@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from glm_experiments.models.preparation import outline_model, prepare_model, pre
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
 from glm_experiments.processes import meeting
 from glm_experiments.record.files import TOKENIZER
+from glm_experiments.tokenizer_protocol import Tokenizer
 from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
 from glm_experiments.training.arguments import TrainingPlan, plan_batch, plan_precision
 from glm_experiments.training.extra import check_extra
@@ -34,7 +34,7 @@ class Assembly:
 
     config: Config
     strategy: Strategy
-    tokenizer: Any
+    tokenizer: Tokenizer
 
     @property
     def collate(self) -> Collator:

@@ -29,10 +29,11 @@ from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
-from glm_experiments.record.files import ADAPTER, CACHE, METRICS, PREDICTIONS, REJECTED
+from glm_experiments.record.files import ADAPTER, METRICS, PREDICTIONS, REJECTED
 from glm_experiments.record.markers import write_marked
+from glm_experiments.record.masking import mask_secrets
 from glm_experiments.record.metrics_log import MetricsLog
-from glm_experiments.record.reading import swept_value
+from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
     RunDescription,
@@ -74,13 +75,14 @@ def run(
     plain = asdict(config)
     with record_run(output_dir, name=config.name, config=plain, overrides=overrides) as record:
         check_tracker(config.tracking)
+        shown = mask_secrets(plain)  # in checkpoints and at trackers
         description = RunDescription(
-            name=describe_swept_keys(plain, swept_keys) or config.name,
+            name=describe_swept_keys(shown, swept_keys) or config.name,
             folder=output_dir,
             group=sweep,
             job_type=config.tuner.name,
             tags=[config.model.name, config.parallelism.name, config.data.name],
-            config=plain,
+            config=shown,
         )
         strategy = choose_strategy(config.parallelism, world=read_world(os.environ))
         begin = functools.partial(begin_training, output_dir, checkpoint, plain)
@@ -108,16 +110,15 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
     start = meeting.from_main(lambda: begin(splits.fingerprint))
     with meeting.main_first():
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
-        cache = folder.parent / CACHE
-        encoded = encode_splits(splits, parts.tokenizer, config=config.data, cache_dir=cache)
+        encoded = encode_splits(splits, parts.tokenizer, config=config.data)
     log.info("%s", render_samples(encoded, parts.tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
     with open_tracking(config.tracking, description) as tracked:
-        layout = parts.plan_devices()
-        outcome |= layout.described
-        model = parts.load_base(layout)
-        record.environment["model"] = describe_base(config.model)
+        devices = parts.plan_devices()
+        outcome |= devices.described
+        model = parts.load_base(devices)
+        record.environment["model"] = describe_model(config.model)
         reset_peak_memory(strategy.devices)
         before = parts.evaluate_base(model, encoded)
         outcome["metrics"] |= describe_evaluation("before", before)
@@ -168,7 +169,7 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
     return log_values
 
 
-def describe_base(config: ModelConfig) -> dict[str, Any]:
+def describe_model(config: ModelConfig) -> dict[str, Any]:
     """The record's word on the model that was loaded."""
     return {"path": config.path, "revision": find_commit(config)}
 

@@ -126,7 +126,7 @@ def find_stream_handlers() -> list[logging.StreamHandler[Any]]:
 
 def is_terminal(stream: Any) -> bool:
     """Whether what is written to the stream is seen at once."""
-    return hasattr(stream, "isatty") and bool(stream.isatty())
+    return hasattr(stream, "isatty") and not stream.closed and bool(stream.isatty())
 
 
 def format_seconds(seconds: float) -> str:

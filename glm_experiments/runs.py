@@ -21,7 +21,7 @@ from glm_experiments.record.files import (
     numbered_checkpoints,
 )
 from glm_experiments.record.markers import what_is_broken
-from glm_experiments.record.reading import read_object, read_trained_config
+from glm_experiments.record.read_back import read_object, read_trained_config
 from glm_experiments.spelling import nearest_word
 from glm_experiments.training.checkpoints import STATE
 

@@ -24,15 +24,16 @@ from glm_experiments import config
 from glm_experiments.composing import checking
 from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
+from glm_experiments.composing.keeping import keep_config, secrets_of
 from glm_experiments.composing.loader import CONF_DIR
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
-from glm_experiments.record.files import SAVED_CONFIG, list_left
-from glm_experiments.record.reading import swept_value
+from glm_experiments.record.files import list_left
+from glm_experiments.record.masking import hide_in_log, mask_override
+from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
 from glm_experiments.record.signals import signal_of
-from glm_experiments.record.writing import write_text
 from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
@@ -46,6 +47,7 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     context = HydraConfig.get()
     is_swept = context.mode is RunMode.MULTIRUN
     folder = Path(context.runtime.output_dir)
+    hide_in_log(secrets_of(cfg))
     with lock_folder(folder):
         try:
             parsed = config.parse(cfg)
@@ -88,26 +90,13 @@ def record_refusal(folder: Path, cfg: DictConfig, message: str) -> RunFailed:
     return RunFailed(message)
 
 
-def keep_config(folder: Path, cfg: DictConfig) -> None:
-    """Write what Hydra composed, as it would itself, had it waited for the job to be let in."""
-    hydra_cfg = HydraConfig.instance().cfg
-    parts = {
-        SAVED_CONFIG.name: cfg,
-        "hydra.yaml": hydra_cfg,
-        "overrides.yaml": HydraConfig.get().overrides.task,
-    }
-    saved = folder / SAVED_CONFIG.parent
-    saved.mkdir(exist_ok=True)
-    for name, part in parts.items():
-        write_text(saved / name, OmegaConf.to_yaml(part))
-
-
 def describe_job() -> str:
     """Which job of a sweep it is; empty for a single run."""
     context = HydraConfig.get()
     if context.mode is not RunMode.MULTIRUN:
         return ""
-    return f"job {context.job.num} ({' '.join(context.overrides.task)}): "
+    overrides = " ".join(map(mask_override, context.overrides.task))
+    return f"job {context.job.num} ({overrides}): "
 
 
 def log_failure(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -28,6 +29,13 @@ TINY = (
 UNMEASURED = ("evaluation.before=false", "evaluation.after=false")
 
 
+@functools.cache
+def freeze_libraries() -> None:
+    """Once a process: every run collects garbage, which needs not look through the libraries."""
+    gc.collect()
+    gc.freeze()
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """How a command ended."""
@@ -47,10 +55,8 @@ class Typed:
     def __call__(self, main: Any, *arguments: str | Path) -> Done:
         """Call a console entry point with these arguments."""
         GlobalHydra.instance().clear()
-        if "peft" in sys.modules and not gc.get_freeze_count():
-            # Every run collects garbage, which needs not look through the libraries' modules.
-            gc.collect()
-            gc.freeze()
+        if "peft" in sys.modules:
+            freeze_libraries()
         self.monkeypatch.setattr(sys, "argv", ["glm", *map(str, arguments)])
         if self.capsys is not None:
             self.capsys.readouterr()

@@ -66,6 +66,8 @@ class Addition:
     """What glm-export says that it wrote."""
     trained: frozenset[str] | None = None
     """Names of all that the adapter holds; None: LoRA's."""
+    says: tuple[str, ...] = ()
+    """What the commands say besides, which shows that the option was in use."""
 
     def places(self) -> set[str]:
         """Files that change, and folders that get one, as the README calls them."""
@@ -156,6 +158,106 @@ class FinalNorm(Tuner[FinalNormConfig]):
     exports="GlmForCausalLM in float32 (from_pretrained)",
     trained=frozenset({"model.norm.weight"}),
 )
+PARALLELISM = Addition(
+    group="parallelism",
+    name="counted",
+    insertions=(
+        Insertion(
+            file="glm_experiments/config/parallelism.py",
+            before=None,
+            text='''
+
+@dataclass(kw_only=True, slots=True)
+class CountedConfig(ParallelismConfig):
+    """One device, which counts what is asked of it."""
+
+    passes_a_line: int
+    """Forward passes of a training from one line of the log to the next."""
+
+    def problems(self) -> list[str]:
+        return positive("parallelism", {"passes_a_line": self.passes_a_line})
+''',
+        ),
+        Insertion(
+            file="glm_experiments/config/registration.py",
+            before="from glm_experiments.config.parallelism import ",
+            text="from glm_experiments.config.parallelism import CountedConfig\n",
+        ),
+        Insertion(
+            file="glm_experiments/config/registration.py",
+            before='        "single": ',
+            text='        "counted": CountedConfig,\n',
+        ),
+        Insertion(
+            file="glm_experiments/parallelism/strategies.py",
+            before="from glm_experiments.parallelism.data_parallel import ",
+            text="from glm_experiments.config.parallelism import CountedConfig\n"
+            "from glm_experiments.parallelism.counted import CountedStrategy\n",
+        ),
+        Insertion(
+            file="glm_experiments/parallelism/strategies.py",
+            before="        case _:",
+            text="        case CountedConfig():\n"
+            "            strategy = CountedStrategy(config, num_gpus=num_gpus, world=world)\n",
+        ),
+    ),
+    files={
+        "conf/parallelism/counted.yaml": """\
+# One device, which counts what is asked of it.
+defaults:
+  - /schema/parallelism/counted@_here_
+  - _self_
+name: counted
+passes_a_line: 2
+""",
+        "glm_experiments/parallelism/counted.py": '''\
+"""One process on one device, which counts the forward passes of a training."""
+
+import logging
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from glm_experiments.config.parallelism import CountedConfig
+from glm_experiments.parallelism.strategy import Strategy
+from glm_experiments.parallelism.visible_devices import check_alone, plan_device
+from glm_experiments.processes.world import World
+
+log = logging.getLogger(__name__)
+
+
+class CountedStrategy(Strategy):
+    """Says now and then how often the model was called."""
+
+    def __init__(self, config: CountedConfig, *, num_gpus: int, world: World | None) -> None:
+        check_alone(world, option=config.name)
+        super().__init__([plan_device(None, num_gpus=num_gpus)], world=world)
+        self.passes_a_line = config.passes_a_line
+
+    def wrap(self, model: PreTrainedModel, *, trains_own_weights: bool) -> nn.Module:
+        return Counted(model, passes_a_line=self.passes_a_line)
+
+
+class Counted(nn.Module):
+    """Calls `module` and counts."""
+
+    def __init__(self, module: nn.Module, *, passes_a_line: int) -> None:
+        super().__init__()
+        self.module = module
+        self.passes_a_line = passes_a_line
+        self.num_passes = 0
+
+    def forward(self, **batch: object) -> object:
+        self.num_passes += 1
+        if self.num_passes % self.passes_a_line == 0:
+            log.info("%d forward passes", self.num_passes)
+        return self.module(**batch)
+''',
+    },
+    overrides=("parallelism=counted",),
+    exports="GlmForCausalLM in float32 (from_pretrained)",
+    says=("2 forward passes", "4 forward passes"),
+)
 MODEL = Addition(
     group="model",
     name="small_chatglm",
@@ -195,7 +297,7 @@ response_column: result
     overrides=("data=sums",),
     exports="GlmForCausalLM in float32 (from_pretrained)",
 )
-ADDITIONS = [TUNER, MODEL, DATA]
+ADDITIONS = [TUNER, PARALLELISM, MODEL, DATA]
 
 
 def add(addition: Addition, folder: Path) -> None:
@@ -253,6 +355,7 @@ def test_an_added_option_trains_evaluates_and_exports(addition: Addition, tmp_pa
     measured = json.loads(evaluation.read_text(encoding="utf-8"))["outcome"]["metrics"]["after"]
     assert measured == record["outcome"]["metrics"]["after"]
     assert f"{addition.exports}: exported" in said
+    assert [each for each in addition.says if each not in said] == []
     if addition.trained is not None:
         trained = load_file(root / "run" / "adapter" / "adapter_model.safetensors")
         exported = load_file(root / "exported" / "model.safetensors")

@@ -183,37 +183,13 @@ SIGNALS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def signalled(
-    warm: Warm, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, int], tuple[Path, Ended]]:
-    """Every run that a signal met, by phase and signal: its folder and its end."""
-    home = tmp_path_factory.mktemp("signalled")
-    folders, starts = {}, []
-    for each in SIGNALS:
-        phase, signum = getattr(each, "values", each)
-        place, nth = PHASES[phase]
-        folders[phase, signum] = home / f"{phase} {signum}"
-        starts.append(
-            functools.partial(
-                warm.start,
-                *command(folders[phase, signum]),
-                fault=Fault(place=place, nth=nth, signum=signum),
-            )
-        )
-    ended = warm.run_all(starts)
-    return {key: (folders[key], end) for key, end in zip(folders, ended, strict=True)}
-
-
 @pytest.mark.parametrize(("phase", "signum"), SIGNALS)
 def test_a_signal(
-    phase: str,
-    signum: signal.Signals,
-    signalled: dict[tuple[str, int], tuple[Path, Ended]],
-    warm: Warm,
-    undisturbed: Path,
+    phase: str, signum: signal.Signals, warm: Warm, undisturbed: Path, tmp_path: Path
 ) -> None:
-    folder, ended = signalled[phase, signum]
+    folder, (place, nth) = tmp_path / "run", PHASES[phase]
+    fault = Fault(place=place, nth=nth, signum=signum)
+    ended = warm.run(*command(folder), fault=fault)
     check_named(ended, "glm-train: interrupted", code=128 + signum)
     if phase == "composing":
         assert not folder.exists()

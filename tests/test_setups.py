@@ -7,6 +7,7 @@ import pytest
 
 from glm_experiments import config, experiment
 from glm_experiments.composing.loader import build_loader, compose
+from glm_experiments.parallelism import model_parallel
 from glm_experiments.record.errors import RunFailed
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "experiment"
@@ -40,16 +41,6 @@ def test_the_set_ups_are_found():
         "lora_single_24gb",
         "p_tuning_v2_model_parallel",
     ]
-
-
-@pytest.mark.parametrize("name", SET_UPS)
-def test_a_set_up_begins_with_question_and_command(name):
-    lines = (CONF / f"{name}.yaml").read_text().splitlines()
-    assert lines[0] == "# @package _global_"
-    assert lines[1].endswith("?")
-    assert lines[2].startswith(f"#   glm-train experiment={name} ")
-    assert lines[3].startswith("# Expected: ")
-    assert parse(f"experiment={name}", "data=general").name == name
 
 
 @pytest.mark.parametrize(
@@ -109,7 +100,7 @@ def test_an_impossible_split_is_refused_before_loading(overrides, problem, tmp_p
 
 
 def test_a_model_that_does_not_fit_is_refused_before_loading(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "measure_free_memory", lambda _: {"cpu": 2**20})
+    monkeypatch.setattr(model_parallel, "measure_free_memory", lambda _: {"cpu": 2**20})
     parsed = parse("parallelism=model_parallel", "parallelism.devices=[cpu,cpu]", *SHORT)
     with pytest.raises(RunFailed, match=r"does not fit the free memory of parallelism\.devices"):
         experiment.run(parsed, tmp_path, checkpoint=None, overrides=[], sweep=None, swept_keys=[])

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -320,18 +319,13 @@ def test_a_finished_run_is_left_as_it_is(used, typed, monkeypatch):
 
 def test_a_finished_run_is_told_before_torch_is_imported(used):
     command = [sys.executable, "-X", "importtime", "-m", "glm_experiments.train", *SHORT]
-    times = []
-    for _ in range(2):
-        clock = time.perf_counter()
-        done = subprocess.run(
-            [*command, f"hydra.run.dir={used}"], capture_output=True, text=True, check=False
-        )
-        times.append(time.perf_counter() - clock)
-        assert done.returncode == 0
-        assert "nothing is left to do" in done.stdout
-        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert not imported & {"torch", "transformers", "peft", "datasets"}
-    assert min(times) < 3  # under a second on an idle machine
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={used}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "nothing is left to do" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "peft", "datasets"}
 
 
 def test_a_finished_sweep_is_finished(tmp_path, typed):
@@ -354,8 +348,8 @@ def test_a_finished_sweep_is_finished(tmp_path, typed):
         (["training.num_train_epochs=2"], "training.num_train_epochs was 1.0, now 2.0;"),
         (
             ["evaluation.max_new_tokens=16", "evaluation.metrics=[bleu4]"],
-            "evaluation.max_new_tokens was 8, now 16; to measure it so, type glm-evaluate {} "
-            "evaluation.max_new_tokens=16 evaluation.metrics=[bleu4]\n",
+            "now ['bleu4']; to measure it so, type glm-evaluate {} evaluation.max_new_tokens=16 "
+            "evaluation.metrics=[bleu4]\n",
         ),
         (["evaluation.num_rows=null"], "type glm-evaluate {} evaluation.num_rows=null\n"),
     ],
@@ -446,6 +440,7 @@ def test_an_adapter_is_whole_or_as_it_was(used, typed, monkeypatch):
     def fail(self, folder, state):
         save(self, folder, state)
         if "checkpoint" not in folder.parent.name:
+            (folder / WEIGHTS.name).write_bytes(b"half")
             raise OSError("a network drive that is gone")
 
     monkeypatch.setattr(TunerAdapter, "save", fail)

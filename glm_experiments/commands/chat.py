@@ -25,7 +25,7 @@ HELP = """\
 /exit           leave (also Ctrl-D); Ctrl-C stops an answer"""
 
 
-class Conversation:
+class ChatSession:
     """The messages so far and the commands on them."""
 
     def __init__(self) -> None:
@@ -101,35 +101,36 @@ class PrintedAnswer:
 def chat(arguments: argparse.Namespace, config: Config) -> None:
     """Load the run's model and answer line by line."""
     run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
-    conversation = Conversation()
+    session = ChatSession()
     print(f"{config.model.name}, {run.adapter}; /help lists the commands")
     for line in read_lines():
         if line.startswith("/"):
             if line in ("/exit", "/quit"):
                 break
-            print(conversation.act(line))
+            print(session.act(line))
             continue
-        conversation.messages.append(Message("user", line))
-        answer = answer_last(run, conversation, temperature=arguments.temperature)
-        conversation.messages.append(Message("assistant", answer))
+        session.messages.append(Message("user", line))
+        answer = answer_last(run, session, temperature=arguments.temperature)
+        session.messages.append(Message("assistant", answer))
 
 
-def answer_last(run: runs.LoadedRun, conversation: Conversation, *, temperature: float) -> str:
+def answer_last(run: runs.LoadedRun, session: ChatSession, *, temperature: float) -> str:
     """Generate and print the answer to the last question; Ctrl-C keeps what there is of it."""
     import torch
     from transformers import GenerationConfig
 
-    from glm_experiments.data.prompts import decode_answer, encode_prompt, stop_token_ids
+    from glm_experiments.data.answers import decode_answer, stop_token_ids
+    from glm_experiments.data.prompts import encode_prompt
     from glm_experiments.evaluation.generation import lengths_that_grow, own_settings
 
     config, form = run.parts.config, run.parts.config.data.prompt_format
     messages, ids, num_dropped = drop_oldest_turns(
-        conversation.messages,
+        session.messages,
         encode=lambda each: encode_prompt(run.parts.tokenizer, each, prompt_format=form),
         longest=config.data.context_length,
     )
     if num_dropped:
-        conversation.messages = messages
+        session.messages = messages
         print(f"[data.context_length={config.data.context_length}: the oldest turns are forgotten]")
     prompt = torch.tensor([ids], device=run.model.device)
     shown = PrintedAnswer(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config, FilesConfig
-from glm_experiments.record.files import CACHE, EVALUATION, PREDICTIONS, REJECTED
+from glm_experiments.record.files import EVALUATION, PREDICTIONS, REJECTED
 from glm_experiments.record.run import Run, record_run
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def measure(arguments: argparse.Namespace, config: Config, *, folder: Path, reco
     splits = read_splits(config, arguments.overrides, rejected_file=folder / REJECTED)
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
-    encoded = encode_splits(
-        splits, run.parts.tokenizer, config=config.data, cache_dir=arguments.run_dir.parent / CACHE
-    )
+    encoded = encode_splits(splits, run.parts.tokenizer, config=config.data)
     record.outcome["data"] = encoded.counts
     after = run.parts.evaluate(run.model, encoded, title=arguments.checkpoint)
     write_predictions(folder / PREDICTIONS, encoded.validation, {}, after)

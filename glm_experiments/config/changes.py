@@ -76,6 +76,7 @@ MAY_CHANGE = MEASURED | {
     "model.prompt_format",
     "data.on_bad_row",
     "data.max_bad_share",
+    "data.cache_dir",
     "training.micro_batch_size",
     "training.activation_checkpointing",
     "training.logging_steps",

@@ -48,6 +48,8 @@ class DataConfig:
     """Rows that every validation set has; 0: no validation."""
     split_seed: int
     """Seed of the generator or of the split into training and validation."""
+    cache_dir: str | None
+    """Folder that keeps token ids for later runs; null: in the user's cache folder."""
 
     def problems(self) -> list[str]:
         problems = positive(

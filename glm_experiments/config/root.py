@@ -58,7 +58,7 @@ class Config:
         """The batch must be a whole number of micro batches on every device."""
         replicas = self.parallelism.num_replicas()
         if replicas is None:
-            return []  # known, and checked, when the run is placed
+            return []  # known, and checked, when the run has its devices
         return batch_problems(self.training, replicas, self.parallelism.num_in_flight())
 
     def validation_problems(self) -> list[str]:

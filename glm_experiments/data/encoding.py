@@ -1,35 +1,34 @@
 """Splits -> token ids and labels, made once for each content and settings, with their counts.
 
 Knows a tokenizer object, no model. How rows become token ids stands in `tokenisation.py`, how they
-are kept in `token_cache.py`.
+are kept in `cache_folder.py`.
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from filelock import FileLock
 
 from glm_experiments.config import DataConfig, FilesConfig
+from glm_experiments.data.cache_folder import cached_tables
+from glm_experiments.data.context_fitting import find_last_answer
 from glm_experiments.data.conversations import PlainText
 from glm_experiments.data.packing import Item, pack
-from glm_experiments.data.prompts import describe_prompt
+from glm_experiments.data.prompt_formats import describe_prompt
 from glm_experiments.data.rejections import Rejection, check_rejections
 from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.splits import Splits
-from glm_experiments.data.token_cache import TokenTable, read_tables, write_tables
+from glm_experiments.data.token_cache import TokenTable
 from glm_experiments.data.tokenisation import (
     TokenSettings,
     check_tokenizer,
     encode_split,
-    find_last_answer,
     hash_inputs,
 )
 from glm_experiments.labels import IGNORED
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +84,12 @@ class EncodedSamples(Sequence[Item]):
         return {"input_ids": ids.tolist(), "labels": labels.tolist()}
 
 
-def encode_splits(
-    splits: Splits, tokenizer: Any, *, config: DataConfig, cache_dir: Path
-) -> EncodedSplits:
-    """Token ids of all splits, from `cache_dir` where they have been made before.
+def encode_splits(splits: Splits, tokenizer: Tokenizer, *, config: DataConfig) -> EncodedSplits:
+    """Token ids of all splits, from the cache where they have been made before.
 
     Raises:
         ValueError: a tokenizer without the prompt format's tokens; too many rows whose answer is
             longer than the context; a split whose rows are all left out.
-        RuntimeError: `cache_dir` can't be written.
     """
     rows: dict[str, list[Sample]] = {"train": splits.train, **splits.validation}
     settings = TokenSettings(
@@ -103,7 +99,14 @@ def encode_splits(
     )
     check_tokenizer(tokenizer, settings)
     key = hash_inputs(splits.fingerprint, tokenizer, settings)
-    tables = _load_tables(cache_dir / f"{key}.safetensors", rows, tokenizer, settings)
+    tables = cached_tables(
+        key,
+        lambda: {
+            name: encode_split(samples, tokenizer, settings=settings, name=name)
+            for name, samples in rows.items()
+        },
+        cache_dir=config.cache_dir,
+    )
     dropped = _check_bad_rows(splits, rows, tables, config)
     samples = {name: EncodedSamples(table) for name, table in tables.items()}
     counts: dict[str, Any] = {
@@ -135,32 +138,6 @@ def describe_counts(value: Any) -> str:
     if not isinstance(value, dict):
         return f"{value} rows"
     return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in value.items()) or "0"
-
-
-def _load_tables(
-    file: Path, rows: Mapping[str, Sequence[Sample]], tokenizer: Any, settings: TokenSettings
-) -> dict[str, TokenTable]:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Of several processes, the first one encodes and the others read what it wrote.
-        with FileLock(f"{file}.lock"):
-            tables = read_tables(file)
-            if tables is not None:
-                log.info("the token ids are taken from %s", file)
-                return tables
-            start = time.monotonic()
-            tables = {
-                name: encode_split(samples, tokenizer, settings=settings, name=name)
-                for name, samples in rows.items()
-            }
-            write_tables(file, tables)
-            log.info("encoded in %.1f s, kept in %s", time.monotonic() - start, file)
-            return tables
-    except OSError as error:
-        raise RuntimeError(
-            f"token ids can't be kept in {file.parent} ({error}); make room there, or let it be "
-            "written to"
-        ) from error
 
 
 def _check_bad_rows(

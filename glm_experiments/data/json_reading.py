@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from glm_experiments.data.rejections import BadRow
 from glm_experiments.data.rows import NOT_UTF8, Row, describe_bytes, is_utf8, name_type
 
-CHUNK_LENGTH = 1 << 20
+PIECE_LENGTH = 1 << 20
 BROKEN_JSON = "broken JSON"
 
 
@@ -18,8 +18,8 @@ def read_json_rows(file: str, stream: TextIO) -> Iterator[Row]:
     Raises:
         ValueError: an array that breaks off or is broken: its rest can't be told apart into rows.
     """
-    start = stream.read(CHUNK_LENGTH)
-    while start.isspace() and (more := stream.read(CHUNK_LENGTH)):
+    start = stream.read(PIECE_LENGTH)
+    while start.isspace() and (more := stream.read(PIECE_LENGTH)):
         start += more
     if start.lstrip().startswith("["):
         return _read_json_array(file, stream, start)
@@ -40,7 +40,7 @@ def _read_json_lines(file: str, stream: TextIO) -> Iterator[Row]:
 def _read_json_array(file: str, stream: TextIO, buffer: str) -> Iterator[Row]:
     """Items of one array, decoded piece by piece: neither the text nor all values at once."""
     scan, skip_blanks = json.JSONDecoder().raw_decode, re.compile(r"[ \t\n\r]*").match
-    position, line, size = buffer.index("[") + 1, 1, CHUNK_LENGTH
+    position, line, size = buffer.index("[") + 1, 1, PIECE_LENGTH
     line += buffer.count("\n", 0, position)
     is_first = True
     while True:
@@ -66,8 +66,8 @@ def _read_json_array(file: str, stream: TextIO, buffer: str) -> Iterator[Row]:
         line += buffer.count("\n", begin, end)
         if buffer[end] == "]":
             break
-        position, size, is_first = end + 1, CHUNK_LENGTH, False
-    rest = buffer[end + 1 :].strip() or stream.read(CHUNK_LENGTH).strip()
+        position, size, is_first = end + 1, PIECE_LENGTH, False
+    rest = buffer[end + 1 :].strip() or stream.read(PIECE_LENGTH).strip()
     if rest:
         raise ValueError(
             f"{file}, line {line}: the array ends here, but more follows; a file holds one array, "

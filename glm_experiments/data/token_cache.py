@@ -1,15 +1,16 @@
 """Token ids of many samples as flat arrays, and the file that keeps them for the next run.
 
-Knows neither text nor tokenizer.
+Knows neither text nor tokenizer, nor the folder of such files.
 """
 
 import json
 import logging
-import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,8 @@ class TokenTable:
 
 
 ARRAYS = ("input_ids", "is_trained", "offsets", "rows")
+PARTIAL = re.compile(r"\..+\.safetensors\..+")
+"""The name of a file that is being written."""
 
 
 def join_tables(tables: Iterable[TokenTable]) -> TokenTable:
@@ -87,7 +90,8 @@ def write_tables(file: Path, tables: Mapping[str, TokenTable]) -> None:
         for split, table in tables.items()
     ]
     metadata = {"facts": json.dumps(facts), "checksum": str(_checksum(tensors))}
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    # Not by the process's number: other machines may share the folder.
+    partial = file.with_name(f".{file.name}.{uuid4().hex}")
     try:
         save_file(tensors, partial, metadata=metadata)
         partial.replace(file)
@@ -97,8 +101,6 @@ def write_tables(file: Path, tables: Mapping[str, TokenTable]) -> None:
 
 def read_tables(file: Path) -> dict[str, TokenTable] | None:
     """The tables of all splits; None where there is no such file, or a damaged one."""
-    if not file.exists():
-        return None
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata()
@@ -114,6 +116,8 @@ def read_tables(file: Path) -> dict[str, TokenTable] | None:
             )
             for facts in json.loads(metadata["facts"])
         }
+    except FileNotFoundError:
+        return None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         log.warning("the token cache %s is damaged (%s); encoding again", file, error)
         return None

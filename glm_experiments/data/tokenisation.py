@@ -19,16 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from glm_experiments.data import prompts
+from glm_experiments.data import answers, context_fitting, prompt_formats, prompts, token_ids
+from glm_experiments.data.context_fitting import find_last_answer, fit_context
 from glm_experiments.data.conversations import Message, PlainText
 from glm_experiments.data.prompts import Encoded
 from glm_experiments.data.rejections import BadRow
 from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.token_cache import BadRowNote, TokenTable, join_tables
 from glm_experiments.live import show_bar
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 TOO_LONG = "answer longer than the context"
-CHUNK_ROWS = 500
+ENCODING_CODE = (answers, context_fitting, prompt_formats, prompts, token_ids)
+"""The modules, beside this one, on which token ids depend."""
+NUM_ROWS_A_PIECE = 500
 NUM_ROWS_FOR_PROCESSES = 20_000
 """So many rows are worth the start of several processes."""
 PROBE = "Hello, 你好！ 12 + 30 = 42\n\t<|user|> [gMASK] é 🙂"
@@ -52,18 +56,18 @@ class TooLong(BadRow):
         self.needed_length = needed_length
 
 
-def check_tokenizer(tokenizer: Any, settings: TokenSettings) -> None:
+def check_tokenizer(tokenizer: Tokenizer, settings: TokenSettings) -> None:
     """Encode a word, so that what is wrong for every row is not reported as one row's fault.
 
     Raises:
         ValueError: a tokenizer without the format's tokens, or a context too short for any text.
     """
     prompts.encode_prompt(tokenizer, [Message("user", "?")], prompt_format=settings.prompt_format)
-    prompts.encode_answer(tokenizer, "!", prompt_format=settings.prompt_format)
+    answers.encode_answer(tokenizer, "!", prompt_format=settings.prompt_format)
     prompts.encode_text(tokenizer, "", context_length=settings.context_length)
 
 
-def hash_inputs(fingerprint: str, tokenizer: Any, settings: TokenSettings) -> str:
+def hash_inputs(fingerprint: str, tokenizer: Tokenizer, settings: TokenSettings) -> str:
     """Hash of all that decides the tables: content, settings, tokenizer, and the encoding code."""
     facts = {
         "content": fingerprint,
@@ -72,20 +76,20 @@ def hash_inputs(fingerprint: str, tokenizer: Any, settings: TokenSettings) -> st
             f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}",
             sorted(tokenizer.get_vocab().items()),
             tokenizer.encode(PROBE),
-            prompts.stop_token_ids(tokenizer, prompt_format=settings.prompt_format),
+            answers.stop_token_ids(tokenizer, prompt_format=settings.prompt_format),
         ],
     }
     digest = blake2b(json.dumps(facts).encode(errors="surrogatepass"), digest_size=16)
-    for file in (__file__, prompts.__file__):
+    for file in (__file__, *(str(module.__file__) for module in ENCODING_CODE)):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
 def encode_split(
-    samples: Sequence[Sample], tokenizer: Any, *, settings: TokenSettings, name: str
+    samples: Sequence[Sample], tokenizer: Tokenizer, *, settings: TokenSettings, name: str
 ) -> TokenTable:
     """Encode all samples of a split, in several processes where there are many."""
-    starts = range(0, len(samples), CHUNK_ROWS)
+    starts = range(0, len(samples), NUM_ROWS_A_PIECE)
     encode = partial(_encode_rows, samples, tokenizer, settings)
     with (
         _mapper(encode, num_rows=len(samples)) as run,
@@ -97,13 +101,13 @@ def encode_split(
         for table in run(starts):
             tables.append(table)
             if bar is not None:
-                bar.show(min(len(tables) * CHUNK_ROWS, len(samples)), total=len(samples))
+                bar.show(min(len(tables) * NUM_ROWS_A_PIECE, len(samples)), total=len(samples))
     return join_tables([*tables, _build_table([], [], [])])
 
 
 @contextmanager
 def _mapper(encode: Any, *, num_rows: int) -> Iterator[Any]:
-    """A `map` of `encode` over the starts of chunks, in order."""
+    """A `map` of `encode` over the starts of pieces, in order."""
     num_processes = min(os.cpu_count() or 1, 16, num_rows // NUM_ROWS_FOR_PROCESSES + 1)
     # Forked workers have samples and tokenizer without a copy; others would need them pickled.
     if num_processes == 1 or sys.platform != "linux":
@@ -131,17 +135,17 @@ def _encode_remembered(start: int) -> TokenTable:
 
 
 def _encode_rows(
-    samples: Sequence[Sample], tokenizer: Any, settings: TokenSettings, start: int
+    samples: Sequence[Sample], tokenizer: Tokenizer, settings: TokenSettings, start: int
 ) -> TokenTable:
-    """The table of one chunk of rows, from `start`."""
+    """The table of one piece of rows, from `start`."""
     encoded: list[Encoded] = []
     rows: list[int] = []
     bad_rows: list[BadRowNote] = []
     num_truncated = num_cut = 0
-    for row in range(start, min(start + CHUNK_ROWS, len(samples))):
+    for row in range(start, min(start + NUM_ROWS_A_PIECE, len(samples))):
         try:
             fitted = [
-                prompts.fit_context(each, context_length=settings.context_length)
+                fit_context(each, context_length=settings.context_length)
                 for each in encode_sample(samples[row], tokenizer, settings=settings)
             ]
         except BadRow as bad:
@@ -155,7 +159,9 @@ def _encode_rows(
     return _build_table(encoded, rows, bad_rows, num_truncated=num_truncated, num_cut=num_cut)
 
 
-def encode_sample(sample: Sample, tokenizer: Any, *, settings: TokenSettings) -> list[Encoded]:
+def encode_sample(
+    sample: Sample, tokenizer: Tokenizer, *, settings: TokenSettings
+) -> list[Encoded]:
     """Token ids of a row, whose last answers all fit into the context; their contexts may not.
 
     Raises:
@@ -185,14 +191,6 @@ def encode_sample(sample: Sample, tokenizer: Any, *, settings: TokenSettings) ->
                 needed_length,
             )
     return encoded
-
-
-def find_last_answer(is_trained: Sequence[bool]) -> int:
-    """Where the last answer begins: the last tokens without a gap that are trained."""
-    start = len(is_trained)
-    while start and is_trained[start - 1]:
-        start -= 1
-    return start
 
 
 def _build_table(

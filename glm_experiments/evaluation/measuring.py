@@ -9,25 +9,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from glm_experiments.config import EvaluationConfig, PromptFormat
-from glm_experiments.data.prompts import decode_answer, stop_token_ids
+from glm_experiments.data.answers import decode_answer, stop_token_ids
+from glm_experiments.data.packing import Item
 from glm_experiments.evaluation.generation import Progress, evaluation_mode, generate_answers
 from glm_experiments.evaluation.metrics import score_answers
 from glm_experiments.labels import IGNORED
 from glm_experiments.live import show_bar
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 if TYPE_CHECKING:
     from glm_experiments.data.encoding import ValidationSet
 
 log = logging.getLogger(__name__)
 
-Sample = dict[str, list[int]]
-Collate = Callable[[list[Sample]], dict[str, torch.Tensor]]
+Collate = Callable[[list[Item]], dict[str, torch.Tensor]]
 SECONDS_BETWEEN_LINES = 30
 
 
@@ -45,7 +46,7 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     validation: ValidationSet,
     *,
     config: EvaluationConfig,
@@ -97,7 +98,7 @@ def score_rows(rows: Sequence[tuple[str, str]], metrics: Sequence[str]) -> dict[
 
 
 def measure_loss(
-    model: nn.Module, *, samples: Sequence[Sample], collate: Collate, batch_size: int
+    model: nn.Module, *, samples: Sequence[Item], collate: Collate, batch_size: int
 ) -> float:
     """Mean loss over all labelled next tokens of `samples`: every token counts the same.
 

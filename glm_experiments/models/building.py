@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from glm_experiments.models.tokenizers.vocabulary_match import describe_vocabulary
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 ARCHITECTURES = ("glm", "glm4", "chatglm")
 
@@ -14,7 +15,7 @@ ARCHITECTURES = ("glm", "glm4", "chatglm")
 def build_model(
     geometry: Mapping[str, Any],
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer | None,
     dtype: torch.dtype,
     seed: int,
     attn_implementation: str | None = None,

@@ -96,7 +96,7 @@ def check_dtype(dtype: torch.dtype) -> None:
         )
 
 
-def check_devices(devices: Iterable[torch.device], *, dtype: torch.dtype) -> None:
+def check_capabilities(devices: Iterable[torch.device], *, dtype: torch.dtype) -> None:
     """Refuse a dtype that one of the devices cannot compute in.
 
     Raises:

@@ -14,7 +14,7 @@ from glm_experiments.models.attention import IMPLEMENTATIONS
 from glm_experiments.models.device_hooks import mark_split
 from glm_experiments.models.devices import (
     DeviceMap,
-    check_devices,
+    check_capabilities,
     check_dtype,
     find_device,
     named_devices,
@@ -65,9 +65,9 @@ def load_model(
     check_dtype(dtype)
     with blame(folder / "config.json"):
         model = _build_on_meta(layout.config, dtype=dtype, attn_implementation=attn_implementation)
-    placement = plan_device_map(model, device_map, dtype=dtype)
-    devices = named_devices(placement)
-    check_devices(devices, dtype=dtype)
+    planned = plan_device_map(model, device_map, dtype=dtype)
+    devices = named_devices(planned)
+    check_capabilities(devices, dtype=dtype)
     if dequantize == "cpm_kernels":
         for device in devices:
             dequantization.check_cpm_kernels(device)
@@ -77,14 +77,14 @@ def load_model(
                 "quantization_bit); leave `dequantize` at torch"
             )
     if layout.convert is None:
-        model = _load_with_library(folder, layout.config, dtype, placement, attn_implementation)
+        model = _load_with_library(folder, layout.config, dtype, planned, attn_implementation)
     else:
-        fill_model(model, checkpoint, layout, placement, dtype=dtype, dequantize=dequantize)
-        _build_buffers(model, placement)
+        fill_model(model, checkpoint, layout, planned, dtype=dtype, dequantize=dequantize)
+        _build_buffers(model, planned)
         model.tie_weights()
         _load_generation_config(model, folder)
-        _dispatch(model, placement)
-    model.config._name_or_path = model.name_or_path = str(path)
+        _dispatch(model, planned)
+    model.config.name_or_path = model.name_or_path = str(path)
     model.eval()  # type: ignore[no-untyped-call]
     return model
 
@@ -126,7 +126,7 @@ def _build_on_meta(
     return model
 
 
-def _build_buffers(model: PreTrainedModel, placement: DeviceMap) -> None:
+def _build_buffers(model: PreTrainedModel, device_map: DeviceMap) -> None:
     """Compute the buffers that no checkpoint stores (rotary tables), lost by building on meta."""
     for name, module in model.named_modules():
         lost = [key for key, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
@@ -135,7 +135,7 @@ def _build_buffers(model: PreTrainedModel, placement: DeviceMap) -> None:
         assert not any(True for _ in module.parameters()), f"{name} mixes tables and parameters"
         fresh = type(module)(model.config)
         for key in lost:
-            setattr(module, key, fresh.get_buffer(key).to(find_device(name, placement)))
+            setattr(module, key, fresh.get_buffer(key).to(find_device(name, device_map)))
 
 
 def _load_generation_config(model: PreTrainedModel, folder: Path) -> None:
@@ -151,23 +151,23 @@ def _load_generation_config(model: PreTrainedModel, folder: Path) -> None:
             setattr(model.generation_config, key, getattr(from_config, key))
 
 
-def _dispatch(model: PreTrainedModel, placement: DeviceMap) -> None:
+def _dispatch(model: PreTrainedModel, device_map: DeviceMap) -> None:
     """Let hidden states follow the layers from device to device."""
-    devices = named_devices(placement)
+    devices = named_devices(device_map)
     if len(devices) > 1 and torch.device("meta") not in devices:
         from accelerate import dispatch_model
 
         # Left to itself (accelerate 1.15) it takes any of them for the first.
-        dispatch_model(model, device_map=placement, main_device=next(iter(placement.values())))
-    if len(placement) > 1:
-        mark_split(model, placement)
+        dispatch_model(model, device_map=device_map, main_device=next(iter(device_map.values())))
+    if len(device_map) > 1:
+        mark_split(model, device_map)
 
 
 def _load_with_library(
     folder: Path,
     config: Any,
     dtype: torch.dtype,
-    placement: DeviceMap,
+    device_map: DeviceMap,
     attn_implementation: str | None,
 ) -> PreTrainedModel:
     """Members whose files transformers itself converts (fused experts), and must fit as well."""
@@ -176,7 +176,7 @@ def _load_with_library(
         folder,
         config=config,
         dtype=dtype,
-        device_map=placement,
+        device_map=device_map,
         output_loading_info=True,
         **options,
     )

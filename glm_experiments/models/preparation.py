@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -20,9 +19,10 @@ from glm_experiments.models.published.settings_files import blame
 from glm_experiments.models.tokenizers.tokenizer_loading import load_tokenizer
 from glm_experiments.models.tokenizers.tokenizer_training import build_tokenizer_files
 from glm_experiments.models.tokenizers.vocabulary_match import check_vocabulary
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 
-def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path) -> Any:
+def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path) -> Tokenizer:
     """The model's own tokenizer; with random weights one that is built from `texts`.
 
     Args:
@@ -46,7 +46,7 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
     return load_tokenizer(str(folder))
 
 
-def outline_model(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
+def outline_model(config: ModelConfig, tokenizer: Tokenizer) -> PreTrainedModel:
     """The model's modules and shapes without its numbers, on `meta`; of a hub id only the
     configuration is fetched.
 
@@ -73,7 +73,7 @@ def outline_model(config: ModelConfig, tokenizer: Any) -> PreTrainedModel:
 
 
 def prepare_model(
-    config: ModelConfig, tokenizer: Any, *, device_map: Mapping[str, str], seed: int
+    config: ModelConfig, tokenizer: Tokenizer, *, device_map: Mapping[str, str], seed: int
 ) -> PreTrainedModel:
     """Load or build the model, on its devices, with a loss over labelled positions only.
 

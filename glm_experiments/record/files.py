@@ -51,9 +51,6 @@ TRACKED_RUN_ID = "tracked_run_id"
 LOCK = ".lock"
 """Held by the process that is at work in the folder."""
 
-CACHE = "cache"
-"""Beside the folders of runs, which share it: encoded data."""
-
 MARKER = "complete.json"
 """Declares a checkpoint or a run's adapter whole: its files' sizes and checksums, its settings."""
 

@@ -20,7 +20,7 @@ from typing import Any
 from glm_experiments.record.environment import capture_environment, read_git_state
 from glm_experiments.record.errors import Refused, RunFailed, clear_frames, status_of
 from glm_experiments.record.files import LOCK, RESULTS, has_trained
-from glm_experiments.record.masking import mask_override, mask_secrets
+from glm_experiments.record.masking import Secrets, find_secrets, mask_override, mask_secrets
 from glm_experiments.record.signals import handled, interrupt, signal_of
 from glm_experiments.record.writing import FULL_DISK, write_json, write_text
 
@@ -87,6 +87,7 @@ class Record:
         self._name = name
         self._config = config
         self._overrides = overrides
+        self._secrets = Secrets(find_secrets(config))
         self._former = file.read_bytes() if file.exists() else None
         file.unlink(missing_ok=True)
         self._git = read_git_state()
@@ -94,7 +95,7 @@ class Record:
 
     def write(self, status: str, error: dict[str, str] | None = None) -> None:
         """Write it as things stand. Where that fails, the run's own error comes first."""
-        about = {
+        about: dict[str, Any] = {
             "name": self._name,
             "status": status,
             "error": error,
@@ -104,8 +105,8 @@ class Record:
             "overrides": [mask_override(override) for override in self._overrides],
         }
         sections = {
-            "run": about,
-            "config": mask_secrets(self._config),
+            "run": self._secrets.hide_all(about),
+            "config": self._secrets.hide_all(mask_secrets(self._config)),
             "outcome": self.run.outcome,
             "environment": {**capture_environment(), **self.run.environment},
         }
@@ -126,7 +127,7 @@ class Record:
         log.log(logging.DEBUG if is_expected else logging.ERROR, "%s", trace.rstrip())
         self.write(status, {**describe(error, message), "traceback": trace})
         hint = f"; free some space where {self.file.parent} is" if is_full else ""
-        return f"{message}{hint} [{status}, see {self.file}]"
+        return f"{self._secrets.hide(message)}{hint} [{status}, see {self.file}]"
 
     def put_back(self) -> bool:
         """Leave the folder's record as it was before; False where there was nothing to be told."""

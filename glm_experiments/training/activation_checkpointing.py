@@ -6,8 +6,12 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import TrainingConfig
 
-# transformers renames the second to the first; both are the same switch.
-NAMES = ("activation_checkpointing", "gradient_checkpointing")
+# The model's method, and its argument, by which `training.extra` knows it, too. transformers
+# renames the second pair to the first.
+NAMES = (
+    ("activation_checkpointing_enable", "activation_checkpointing_kwargs"),
+    ("gradient_checkpointing_enable", "gradient_checkpointing_kwargs"),
+)
 
 
 def apply_activation_checkpointing(
@@ -19,11 +23,10 @@ def apply_activation_checkpointing(
     """
     if not config.activation_checkpointing:
         return model
-    name = next(each for each in NAMES if hasattr(model, f"{each}_enable"))
-    keys = [key for each in NAMES if (key := f"{each}_kwargs") in config.extra]
-    settings = dict(config.extra[keys[0]] or {}) if keys else {}
+    method, argument = next(names for names in NAMES if hasattr(model, names[0]))
+    given = [config.extra[key] for _, key in NAMES if key in config.extra]
+    settings = dict(given[0] or {}) if given else {}
     # Not the checkpoint function's own; only newer releases know them.
     options = {key: settings.pop(key) for key in ("every_n_layers", "offload") if key in settings}
-    enable = getattr(model, f"{name}_enable")
-    enable(**{f"{name}_kwargs": settings or None}, **options)
+    getattr(model, method)(**{argument: settings or None}, **options)
     return model

@@ -14,7 +14,7 @@ from glm_experiments.config.changes import pick_comparable, pick_experiment, pic
 from glm_experiments.record.errors import Refused
 from glm_experiments.record.files import METRICS, has_trained, list_left
 from glm_experiments.record.former import set_aside
-from glm_experiments.record.reading import read_record, read_trained_config
+from glm_experiments.record.read_back import read_record, read_trained_config
 from glm_experiments.training.checkpoints import (
     HOW_TO_GO_ON,
     check_settings,

@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from glm_experiments.config import TrainingConfig
+from glm_experiments.record.masking import MASK
 from glm_experiments.spelling import nearest_word
 
 # What a kind of value is called, and an example of it.
@@ -29,7 +30,7 @@ KINDS: dict[Any, tuple[str, str]] = {
 NEED_A_MODEL = ("lomo", "galore", "apollo")
 
 
-class UnplacedArguments(TrainingArguments):
+class DevicelessArguments(TrainingArguments):
     """The library's arguments without a device: choosing one would choose it for the process."""
 
     @property
@@ -51,6 +52,11 @@ def check_extra(config: TrainingConfig) -> None:
             problems.append(
                 f"training.extra.{key} is no argument of transformers.TrainingArguments; "
                 f"type e.g. +training.extra.{nearest_word(key, known, cutoff=0)}=VALUE"
+            )
+        elif value == MASK:
+            problems.append(
+                f"training.extra.{key} is hidden in what a run leaves; type it again, e.g. "
+                f"'+training.extra.{key}=${{oc.env:HF_TOKEN}}', which takes it from the environment"
             )
         elif problem := value_problem(key, value, hints[key], default=known[key].default):
             problems.append(problem)
@@ -126,7 +132,7 @@ def use_problems(config: TrainingConfig) -> list[str]:
     return []
 
 
-def build(config: TrainingConfig, extra: dict[str, Any]) -> UnplacedArguments:
+def build(config: TrainingConfig, extra: dict[str, Any]) -> DevicelessArguments:
     """Arguments of a training on the CPU that differ from the defaults in `extra` alone.
 
     Raises:
@@ -134,7 +140,7 @@ def build(config: TrainingConfig, extra: dict[str, Any]) -> UnplacedArguments:
             of another, files that aren't there and packages that are missing.
     """
     try:
-        return UnplacedArguments(
+        return DevicelessArguments(
             output_dir="unused",
             lr_scheduler_type=config.lr_scheduler_type,
             learning_rate=config.learning_rate,

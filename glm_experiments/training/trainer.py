@@ -121,7 +121,7 @@ class GLMTrainer(Trainer):
     def floating_point_ops(self, inputs: Batch) -> int:
         return 0  # an estimate that counts padding and ignores what is frozen
 
-    # Placement: the model comes placed
+    # Devices: the model comes on its own
 
     def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
         pass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config import FullConfig
 from glm_experiments.tuners.interface import Tuner
-from glm_experiments.tuners.own_weights import apply_full
+from glm_experiments.tuners.own_weights import train_in
 
 
 class Full(Tuner[FullConfig]):
@@ -14,7 +15,7 @@ class Full(Tuner[FullConfig]):
 
     def apply(self, model: PreTrainedModel, config: FullConfig, *, seed: int) -> None:
         """Make every parameter trainable."""
-        apply_full(model, config)
+        train_in(model, dtype=getattr(torch, config.dtype))
 
     def insert(self, model: PreTrainedModel, config: FullConfig) -> None:
         """Make every parameter trainable, each in the precision that it has."""

@@ -10,9 +10,9 @@ import torch
 
 from glm_experiments import runs
 from glm_experiments.commands import chat
-from glm_experiments.commands.chat import Conversation, PrintedAnswer, drop_oldest_turns
+from glm_experiments.commands.chat import ChatSession, PrintedAnswer, drop_oldest_turns
+from glm_experiments.data.answers import decode_answer, encode_answer
 from glm_experiments.data.conversations import Message
-from glm_experiments.data.prompts import decode_answer, encode_answer
 from glm_experiments.models import load_tokenizer
 
 
@@ -92,15 +92,15 @@ def test_what_is_no_run_ends_with_a_message(typed, tmp_path):
 
 
 def test_undo_keeps_the_instruction():
-    conversation = Conversation()
-    conversation.act("/system Be brief.")
-    conversation.messages += [Message("user", "a"), Message("assistant", "b")]
-    assert conversation.act("/undo") == "forgotten: the last question and its answer"
-    assert conversation.messages == [Message("system", "Be brief.")]
-    assert conversation.act("/undo") == "there is nothing to undo"
-    assert conversation.act("/history") == "system: Be brief."
-    assert conversation.act("/system") == "started anew"
-    assert conversation.messages == []
+    session = ChatSession()
+    session.act("/system Be brief.")
+    session.messages += [Message("user", "a"), Message("assistant", "b")]
+    assert session.act("/undo") == "forgotten: the last question and its answer"
+    assert session.messages == [Message("system", "Be brief.")]
+    assert session.act("/undo") == "there is nothing to undo"
+    assert session.act("/history") == "system: Be brief."
+    assert session.act("/system") == "started anew"
+    assert session.messages == []
 
 
 def test_the_instruction_and_the_last_question_stay():
@@ -149,9 +149,9 @@ def test_ctrl_c_keeps_what_there_is_of_an_answer(run_dir, monkeypatch, capsys):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(PrintedAnswer, "put", interrupt)
-    conversation = Conversation()
-    conversation.messages = [Message("user", "你好")]
-    answer = chat.answer_last(run, conversation, temperature=0.0)
+    session = ChatSession()
+    session.messages = [Message("user", "你好")]
+    answer = chat.answer_last(run, session, temperature=0.0)
     assert answer
     assert capsys.readouterr().out == f"{answer} [stopped]\n"
 

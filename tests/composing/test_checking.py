@@ -1,9 +1,5 @@
 """Whole command lines, of one job and of many, checked before anything is loaded."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from glm_experiments.composing.checking import check_command_line
@@ -48,20 +44,3 @@ def test_a_sweep_gives_its_keys():
 )
 def test_a_sweep_with_a_bad_value_is_refused_as_a_whole(overrides, problem):
     assert report(*overrides, multirun=True) == [problem]
-
-
-def test_nothing_here_imports_torch():
-    code = (
-        "import sys; from glm_experiments import train;"
-        "from glm_experiments.composing import checking, help, saved;"
-        "checking.check_command_line(['experiment=identity']);"
-        "print([each for each in ('torch', 'transformers', 'peft') if each in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parent,
-    )
-    assert done.stdout.strip() == "[]"

@@ -50,7 +50,7 @@ def test_every_experiment_composes_and_says_what_it_asks(name, loader):
     lines = (CONF_DIR / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
     assert lines[1].endswith("?")
-    assert f"glm-train experiment={name}" in lines[2]
+    assert f"{lines[2]} ".startswith(f"#   glm-train experiment={name} ")
     assert lines[3].startswith("# Expected: ")
 
 

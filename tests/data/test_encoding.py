@@ -1,5 +1,7 @@
 """Splits to token ids: what is trained, what is cut or dropped, and that nothing is done twice."""
 
+import ast
+import inspect
 import json
 import logging
 from collections.abc import Sequence
@@ -10,10 +12,11 @@ from typing import Any
 import pytest
 
 from glm_experiments.data import tokenisation
+from glm_experiments.data.answers import encode_answer
 from glm_experiments.data.conversations import Conversation, Message, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
 from glm_experiments.data.packing import PackedSamples
-from glm_experiments.data.prompts import encode_answer, encode_prompt
+from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.data.rejections import ReadReport
 from glm_experiments.data.splits import Splits, fingerprint_samples, load_splits
 from glm_experiments.labels import IGNORED
@@ -43,10 +46,9 @@ def build_splits(
 def encode(
     folder: Path, splits: Splits, *, generation: str = "chatglm3", **changes: Any
 ) -> EncodedSplits:
-    config = files_config("a.jsonl", prompt_format=generation, **changes)
-    return encode_splits(
-        splits, tiny_tokenizer(generation), config=config, cache_dir=folder / "cache"
-    )
+    cache = str(folder / "cache")
+    config = files_config("a.jsonl", prompt_format=generation, cache_dir=cache, **changes)
+    return encode_splits(splits, tiny_tokenizer(generation), config=config)
 
 
 @pytest.mark.parametrize("generation", ["chatglm", "chatglm2", "chatglm3", "glm4"])
@@ -179,7 +181,7 @@ def test_generated_questions_that_do_not_fit_stop(tmp_path: Path) -> None:
     config = data_config("identity", context_length=8, num_validation_rows=0)
     splits = load_splits(config, rejected_file=tmp_path / "rejected.jsonl")
     with pytest.raises(ValueError, match=r"generated identity questions, line \d+: answer longer"):
-        encode_splits(splits, tiny_tokenizer("chatglm3"), config=config, cache_dir=tmp_path)
+        encode_splits(splits, tiny_tokenizer("chatglm3"), config=config)
 
 
 def test_a_split_without_usable_rows_stops(tmp_path: Path) -> None:
@@ -192,7 +194,7 @@ def test_a_tokenizer_of_another_generation_is_no_fault_of_the_rows(tmp_path: Pat
     splits = build_splits(tmp_path, [talk("Who?", "I.")])
     config = files_config("a.jsonl", prompt_format="glm4")
     with pytest.raises(ValueError, match=r"the tokenizer .* lacks"):
-        encode_splits(splits, tiny_tokenizer("chatglm2"), config=config, cache_dir=tmp_path)
+        encode_splits(splits, tiny_tokenizer("chatglm2"), config=config)
 
 
 class CountingTokenizer:
@@ -219,8 +221,8 @@ def test_nothing_is_encoded_twice(tmp_path: Path) -> None:
 
     def count_calls(splits: Splits = splits, **changes: Any) -> tuple[int, EncodedSplits]:
         tokenizer = CountingTokenizer()
-        config = files_config("a.jsonl", **changes)
-        encoded = encode_splits(splits, tokenizer, config=config, cache_dir=tmp_path / "cache")
+        config = files_config("a.jsonl", cache_dir=str(tmp_path / "cache"), **changes)
+        encoded = encode_splits(splits, tokenizer, config=config)
         return tokenizer.num_calls, encoded
 
     first, encoded = count_calls()
@@ -254,13 +256,26 @@ def test_another_vocabulary_is_another_cache(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
 
 
+def test_other_encoding_code_is_another_cache() -> None:
+    """Nothing of data decides token ids unseen: the modules that do know no others."""
+    names = {module.__name__ for module in tokenisation.ENCODING_CODE}
+    assert names
+    found = set()
+    for module in tokenisation.ENCODING_CODE:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+    ours = {name for name in found if name.startswith("glm_experiments.data")}
+    assert ours - names == {"glm_experiments.data.conversations"}
+
+
 def test_several_processes_encode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Conversation | PlainText] = [talk("Who?", f"{n} am", line=n) for n in range(1, 200)]
     rows.insert(150, talk("Who?", "I am. " * 50, line=777))
     splits = build_splits(tmp_path, rows)
     settings = {"context_length": 40, "max_bad_share": 0.5}
     alone = encode(tmp_path / "alone", splits, **settings)
-    monkeypatch.setattr(tokenisation, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(tokenisation, "NUM_ROWS_A_PIECE", 16)
     monkeypatch.setattr(tokenisation, "NUM_ROWS_FOR_PROCESSES", 50)
     monkeypatch.setattr(tokenisation.os, "cpu_count", lambda: 2)
     together = encode(tmp_path / "together", splits, **settings)
@@ -306,12 +321,6 @@ def test_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "train: 2 rows, 2 samples" in caplog.text
 
 
-def test_a_cache_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(RuntimeError, match=r"token ids can't be kept in .*cache"):
-        encode(tmp_path, build_splits(tmp_path, [talk("Who?", "I.")]))
-
-
 def test_samples_are_a_sequence(tmp_path: Path) -> None:
     rows = [talk("Who?", f"{n}", line=n) for n in range(1, 6)]
     train = encode(tmp_path, build_splits(tmp_path, rows)).train
@@ -331,6 +340,6 @@ def test_published_files(tmp_path: Path) -> None:
             str(SHARED / "data" / name), num_validation_rows=100, context_length=3000
         )
         splits = load_splits(config, rejected_file=tmp_path / "rejected.jsonl")
-        encoded = encode_splits(splits, tokenizer, config=config, cache_dir=tmp_path)
+        encoded = encode_splits(splits, tokenizer, config=config)
         assert len(encoded.train) == num_train
         assert len(encoded.validation["validation"].questions) == 100

@@ -1,37 +1,12 @@
-"""The prompt formats: their texts, what is trained, and what a cut leaves."""
+"""Prompts and training samples: their texts, and what of them is trained."""
 
 import pytest
 
-from glm_experiments.data.conversations import Conversation, Message
-from glm_experiments.data.prompts import (
-    FORMS,
-    Encoded,
-    decode_answer,
-    describe_prompt,
-    encode_answer,
-    encode_conversation,
-    encode_prompt,
-    encode_text,
-    fit_context,
-    stop_token_ids,
-)
+from glm_experiments.data.answers import encode_answer
+from glm_experiments.data.conversations import Message
+from glm_experiments.data.prompts import encode_conversation, encode_prompt, encode_text
+from tests.data.talks import ONE, PAIRS, SYSTEM, TWO, talk
 from tests.tiny_tokenizers import tiny_tokenizer
-
-GENERATIONS = {
-    "chatglm": "chatglm",
-    "chatglm2": "chatglm2",
-    "chatglm3": "chatglm3",
-    "glm4": "glm4",
-    "alpaca": "chatglm3",
-}
-PAIRS = [*GENERATIONS.items(), ("alpaca", "chatglm"), ("alpaca", "glm4")]
-ONE = (Message("user", "您好"),)
-TWO = (*ONE, Message("assistant", "再见"), Message("user", "Who", "are you"))
-SYSTEM = (Message("system", "Be brief."), *ONE)
-
-
-def talk(*messages):
-    return Conversation(messages, "rows.jsonl", 7)
 
 
 def trained_text(tokenizer, encoded):
@@ -44,10 +19,6 @@ def trained_text(tokenizer, encoded):
             parts[-1].append(index)
         was_trained = is_trained
     return [tokenizer.decode(part) for part in parts]
-
-
-def test_every_format_is_tested():
-    assert set(GENERATIONS) == set(FORMS)
 
 
 @pytest.mark.parametrize(
@@ -108,53 +79,6 @@ def test_chatglm2_prompts_are_those_of_its_chat_function():
     messages = [*ONE, Message("assistant", "再见"), Message("user", "Who")]
     expected = tokenizer.encode(tokenizer.build_prompt("Who", [("您好", "再见")]))
     assert encode_prompt(tokenizer, messages, prompt_format="chatglm2") == expected
-
-
-@pytest.mark.parametrize(
-    ("prompt_format", "generation", "text"),
-    [
-        ("chatglm", "chatglm", "再见<eop>"),
-        ("chatglm2", "chatglm2", "再见</s>"),
-        ("chatglm3", "chatglm3", "\n 再见</s>"),
-        ("glm4", "glm4", "\n再见<|user|>"),
-        ("alpaca", "chatglm3", "再见</s>"),
-        ("alpaca", "glm4", "再见<|endoftext|>"),
-    ],
-)
-def test_an_answer_ends_as_its_format_says(prompt_format, generation, text):
-    tokenizer = tiny_tokenizer(generation)
-    ids = encode_answer(tokenizer, "再见", prompt_format=prompt_format)
-    assert tokenizer.decode(ids) == text
-
-
-@pytest.mark.parametrize(
-    ("prompt_format", "generation", "names"),
-    [
-        ("chatglm", "chatglm", ["<eop>"]),
-        ("chatglm2", "chatglm2", ["</s>"]),
-        ("chatglm3", "chatglm3", ["</s>", "<|user|>", "<|observation|>"]),
-        ("glm4", "glm4", ["<|endoftext|>", "<|user|>", "<|observation|>"]),
-        ("alpaca", "chatglm", ["<eop>"]),
-    ],
-)
-def test_generation_stops_at_the_tokens_of_the_format(prompt_format, generation, names):
-    tokenizer = tiny_tokenizer(generation)
-    stops = stop_token_ids(tokenizer, prompt_format=prompt_format)
-    assert tokenizer.convert_ids_to_tokens(stops) == names
-
-
-@pytest.mark.parametrize(("prompt_format", "generation"), PAIRS)
-def test_a_generated_answer_is_read_back_up_to_its_stop(prompt_format, generation):
-    tokenizer = tiny_tokenizer(generation)
-    ids = encode_answer(tokenizer, "再见 😀", prompt_format=prompt_format)
-    assert decode_answer(tokenizer, ids, prompt_format=prompt_format) == "再见 😀"
-    assert decode_answer(tokenizer, ids + ids, prompt_format=prompt_format) == "再见 😀"
-    shown = ""
-    for length in range(len(ids)):
-        text = decode_answer(tokenizer, ids[:length], prompt_format=prompt_format)
-        assert "\ufffd" not in text
-        assert text.startswith(shown)
-        shown = text
 
 
 @pytest.mark.parametrize(("prompt_format", "generation"), PAIRS)
@@ -255,11 +179,6 @@ def test_a_tokenizer_without_the_formats_tokens_is_refused():
         encode_prompt(tiny_tokenizer("chatglm2"), ONE, prompt_format="chatglm3")
 
 
-def test_an_unknown_format_is_refused_with_those_known():
-    with pytest.raises(ValueError, match="prompt_format=llama is unknown; type one of chatglm, "):
-        encode_prompt(tiny_tokenizer("chatglm2"), ONE, prompt_format="llama")
-
-
 @pytest.mark.parametrize("generation", ["chatglm", "chatglm2", "chatglm3", "glm4"])
 def test_plain_text_fills_samples_and_ends_once(generation):
     tokenizer = tiny_tokenizer(generation)
@@ -279,63 +198,3 @@ def test_plain_text_fills_samples_and_ends_once(generation):
     assert tokenizer.decode(joined[:-1]) == text
     with pytest.raises(ValueError, match=r"context_length=2 leaves no room.*context_length=3"):
         encode_text(tokenizer, text, context_length=2)
-
-
-@pytest.mark.parametrize(("prompt_format", "generation"), PAIRS)
-@pytest.mark.parametrize("context_length", [16, 24, 40])
-def test_a_cut_takes_the_middle_of_the_context(prompt_format, generation, context_length):
-    tokenizer = tiny_tokenizer(generation)
-    question = "您好 Who are you " * 20
-    # With history, so that version 1 has its cue too.
-    (whole,) = encode_conversation(
-        tokenizer,
-        talk(*ONE, Message("assistant", "a"), Message("user", question), Message("assistant", "b")),
-        prompt_format=prompt_format,
-        train_on="last_turn",
-    )
-    fitted, num_cut = fit_context(whole, context_length=context_length)
-    assert num_cut == len(whole.input_ids) - context_length > 0
-    assert len(fitted.input_ids) == len(fitted.is_trained) == context_length
-    num_trained = sum(whole.is_trained)
-    tail = whole.cue_length + num_trained
-    assert fitted.input_ids[-tail:] == whole.input_ids[-tail:]
-    assert fitted.input_ids[:2] == whole.input_ids[:2]
-    assert sum(fitted.is_trained) == num_trained
-    # The cue is there: no more than its own tokens is kept besides the answer.
-    cue = FORMS[prompt_format].cue.rstrip() if hasattr(FORMS[prompt_format], "cue") else ""
-    assert cue in tokenizer.decode(fitted.input_ids[-tail:])
-    assert fit_context(fitted, context_length=context_length) == (fitted, 0)
-
-
-def test_a_cut_leaves_numbered_tokens_as_expected():
-    encoded = Encoded([*range(100, 120), 1, 2, 3], [False] * 20 + [True] * 3, cue_length=4)
-    fitted, num_cut = fit_context(encoded, context_length=13)
-    assert fitted.input_ids == [100, 101, 102, 103, 104, 115, 116, 117, 118, 119, 1, 2, 3]
-    assert (num_cut, sum(fitted.is_trained)) == (10, 3)
-    fitted, _ = fit_context(encoded, context_length=8)
-    assert fitted.input_ids == [100, 116, 117, 118, 119, 1, 2, 3]
-    fitted, _ = fit_context(encoded, context_length=5)
-    assert fitted.input_ids == [116, 117, 118, 119, 1]
-    with pytest.raises(ValueError, match=r"context_length=4 cannot hold the answer cue \(4"):
-        fit_context(encoded, context_length=4)
-
-
-def test_an_earlier_answer_that_was_cut_through_is_not_trained():
-    is_trained = [False, *[True] * 10, False, False, True, True]
-    encoded = Encoded(list(range(15)), is_trained, cue_length=1)
-    fitted, num_cut = fit_context(encoded, context_length=10)
-    assert num_cut == 5
-    assert fitted.input_ids == [0, 1, 2, 3, 9, 10, 11, 12, 13, 14]
-    assert fitted.is_trained == [False, True, True, True, *[False] * 4, True, True]
-
-
-def test_a_question_is_described_for_a_reader():
-    assert describe_prompt(ONE, prompt_format="chatglm3") == "您好"
-    assert describe_prompt((TWO[2],), prompt_format="chatglm") == "Who\nare you"
-    assert describe_prompt((TWO[2],), prompt_format="alpaca") == (
-        "Instruction: Who\nInput: are you\nAnswer: "
-    )
-    assert describe_prompt(TWO, prompt_format="glm4") == (
-        "<|user|>\n您好<|assistant|>\n再见<|user|>\nWho\nare you"
-    )
-    assert describe_prompt(TWO, prompt_format="chatglm").endswith("问：Who\nare you\n答：")

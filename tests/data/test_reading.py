@@ -115,11 +115,11 @@ def test_a_file_without_permission_stops(tmp_path: Path) -> None:
         list(read_file(file))
 
 
-@pytest.mark.parametrize("chunk_length", [1, 2, 3, 7, 64, 1 << 20])
+@pytest.mark.parametrize("piece_length", [1, 2, 3, 7, 64, 1 << 20])
 def test_items_of_an_array_have_the_lines_they_begin_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_length: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_length: int
 ) -> None:
-    monkeypatch.setattr(json_reading, "CHUNK_LENGTH", chunk_length)
+    monkeypatch.setattr(json_reading, "PIECE_LENGTH", piece_length)
     content = (
         '\n\n[\n  {\n    "text": "a,]\\"\\n\\u00e9中",\n    "n": [1, {"x": -1.5e3}]\n  }, '
         '{"text": "b"},\n\n  12, true,\n  {"text":\n "c"}\n]\n\n'

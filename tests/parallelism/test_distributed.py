@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from glm_experiments import train
 from glm_experiments.record.files import numbered_checkpoints
 from glm_experiments.record.markers import what_is_broken
+from tests.waiting import HANG_SECONDS, wait_until
 
 OVERRIDES = [
     "data=general",
@@ -72,7 +72,7 @@ def compare(folder: Path, alone: Path) -> None:
     assert list(read_metrics(folder, "train/loss")) == list(range(1, 9))
     record, expected = read_record(folder), read_record(alone)
     assert record["run"]["status"] == expected["run"]["status"] == "finished"
-    for key in ("tokens", "steps", "best_step", "trainable_parameters", "adapter_bytes", "data"):
+    for key in ("tokens", "steps", "best_step", "trainable_parameters", "data"):
         assert record["outcome"][key] == expected["outcome"][key], key
     for when in ("before", "after"):
         metrics, wanted = (
@@ -118,7 +118,7 @@ def test_under_torchrun_there_is_one_run(parallelism, tmp_path, monkeypatch):
     process = start(Path(folder), f"parallelism={parallelism}", launcher=launcher)
     _, spoken = process.communicate()
     assert process.returncode == 0, spoken
-    (run,) = (each for each in (tmp_path / "many").iterdir() if each.name != "cache")
+    (run,) = (tmp_path / "many").iterdir()
     compare(run, tmp_path / "alone" / "run")
 
 
@@ -132,7 +132,7 @@ def test_a_mistake_under_torchrun_ends_all(tmp_path):
         "data.path=/nowhere.jsonl",
         launcher=launcher,
     )
-    _, spoken = process.communicate(timeout=90)
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert spoken.count("glm-train: ") == 1, spoken
     assert read_record(tmp_path / "run")["run"]["status"] == "failed"
@@ -148,7 +148,7 @@ def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code,
     process = start(folder, chosen, *TWO, *ENDLESS)
     wait_for_step(folder, process)
     process.send_signal(signum)
-    _, spoken = process.communicate(timeout=60)
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == code, spoken
     assert read_record(folder)["run"]["status"] == "interrupted"
     last, checkpoint = list(numbered_checkpoints(folder).items())[-1]
@@ -164,9 +164,7 @@ def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
     wait_for_step(folder, process)
     workers = sorted(children_of(process.pid))  # the resource tracker is not among them
     os.kill(workers[victim], signal.SIGKILL)
-    began = time.monotonic()
-    _, spoken = process.communicate(timeout=30)
-    assert time.monotonic() - began < 20
+    _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     record = read_record(folder)
     assert record["run"]["status"] == "failed"
@@ -178,14 +176,13 @@ def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
 
 
 def wait_for_step(folder: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            if len(read_metrics(folder, "train/loss")) > 2:
-                return
+    def is_there() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        with contextlib.suppress(FileNotFoundError):
+            return len(read_metrics(folder, "train/loss")) > 2
+        return False
+
+    wait_until(is_there, what="the third step is logged")
 
 
 def children_of(parent: int) -> list[int]:

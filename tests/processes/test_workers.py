@@ -15,8 +15,7 @@ from glm_experiments.processes.workers import describe_death, run_workers
 from glm_experiments.record.errors import Diverged, Interrupted, status_of
 from glm_experiments.record.run import Run
 from tests.processes import works
-
-LONGEST_END_SECONDS = 12.0
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +65,13 @@ def test_a_mistake_is_told_once_with_its_type_and_what_was_recorded(tmp_path):
 def test_one_bad_end_ends_all(how, kind, message, status, tmp_path, monkeypatch):
     for name in ("DEATH_SECONDS", "ERROR_SECONDS"):
         monkeypatch.setattr(f"glm_experiments.processes.workers.{name}", 0.5)
-    run, began = Run(), time.monotonic()
+    monkeypatch.setenv("READY_FOLDER", str(tmp_path))
+    run = Run()
     with pytest.raises(kind, match=message) as caught:
         run_workers(
             functools.partial(works.fail_in_second, how=how), run, num_processes=2, folder=tmp_path
         )
-    assert time.monotonic() - began < LONGEST_END_SECONDS
+    assert not (tmp_path / works.WAITED_OUT).exists()  # the other one was ended
     assert status_of(caught.value) == status
     assert run.outcome["rank"] == 0  # told while it hung
 
@@ -124,10 +124,7 @@ def test_workers_do_not_outlive_their_parent(tmp_path):
     workers = works.wait_for_ready(tmp_path, count=2)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + LONGEST_END_SECONDS
-    while alive := [each for each in workers if is_alive(each)]:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(is_alive, workers)), what="they end as their parent has")
 
 
 def is_alive(process: int) -> bool:

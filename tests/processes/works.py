@@ -11,6 +11,9 @@ from typing import NoReturn
 from glm_experiments.processes.workers import run_workers
 from glm_experiments.record.errors import Diverged
 from glm_experiments.record.run import Run
+from tests.waiting import HANG_SECONDS, wait_until
+
+WAITED_OUT = "waited_out"
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +50,12 @@ def fail_alike(run: Run) -> None:
     raise ValueError("data.path is wrong; type another")
 
 
-def hang(run: Run) -> None:
-    begin(run)
-    time.sleep(600)
-
-
 def fail_in_second(run: Run, *, how: str) -> None:
     """Rank 0 hangs, as one that waits for rank 1 does."""
     begin(run)
     if is_rank(0):
-        time.sleep(600)
+        time.sleep(HANG_SECONDS)
+        (Path(os.environ["READY_FOLDER"]) / WAITED_OUT).touch()
     time.sleep(0.2)
     match how:
         case "kill":
@@ -92,7 +91,7 @@ def ignore_signals(run: Run) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     signal_ready()
-    time.sleep(600)
+    time.sleep(10 * HANG_SECONDS)
 
 
 def signal_ready() -> None:
@@ -102,11 +101,8 @@ def signal_ready() -> None:
 
 def wait_for_ready(folder: Path, *, count: int) -> list[int]:
     """The workers' process ids."""
-    deadline = time.monotonic() + 60
-    while len(found := list(folder.glob("*.ready"))) < count:
-        assert time.monotonic() < deadline, "the workers didn't start"
-        time.sleep(0.05)
-    return [int(file.stem) for file in found]
+    wait_until(lambda: len(list(folder.glob("*.ready"))) >= count, what="the workers start")
+    return [int(file.stem) for file in folder.glob("*.ready")]
 
 
 def main() -> NoReturn:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -56,13 +57,15 @@ def test_a_finished_run_is_recorded_whole(tmp_path: Path) -> None:
         run.environment["data_fingerprint"] = "abc"
 
     (tmp_path / "results.json").write_text("of an earlier attempt")
+    before = time.perf_counter()
     written = record(tmp_path, block)
     assert list(written) == ["run", "config", "outcome", "environment"]
     assert written["run"]["name"] == "try"
     assert written["run"]["status"] == "finished"
     assert written["run"]["error"] is None
     assert written["run"]["overrides"] == ["seed=1"]
-    assert 0 <= written["run"]["duration_seconds"] < 10
+    longest = time.perf_counter() - before + 0.001  # it is rounded
+    assert 0 <= written["run"]["duration_seconds"] <= longest
     assert written["run"]["start"].startswith("20")
     assert written["config"] == {"seed": 1}
     assert written["outcome"]["metrics"]["before"]["identity"]["exact_match"] == 0.0
@@ -211,9 +214,3 @@ def test_a_record_that_cannot_be_written_does_not_hide_the_error(
         record_run(tmp_path, name="try", config={}, overrides=[]),
     ):
         pass
-
-
-def test_importing_it_imports_no_torch() -> None:
-    code = "import sys, glm_experiments.record.run; print('torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "False"

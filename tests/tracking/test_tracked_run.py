@@ -10,7 +10,6 @@ import pkgutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from glm_experiments.tracking.faults import faults_of
 from glm_experiments.tracking.wandb_tracker import read_wandb_mode
 
 from ..running import UNMEASURED, read_losses, read_record
+from ..waiting import HANG_SECONDS
 from .wandb_server import WandbServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -295,6 +295,24 @@ def assert_secret_is_nowhere(folder: Path) -> None:
         assert KEY.encode() not in content, file
 
 
+def test_wandb_is_told_how_long_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    asked = []
+    init = wandb.init
+
+    def watch(**given: Any) -> Any:
+        asked.append((given["settings"].init_timeout, given["settings"].finish_timeout))
+        return init(**given)
+
+    monkeypatch.setattr(wandb, "init", watch)
+    seconds = {"init_timeout_seconds": 7, "finish_timeout_seconds": 9}
+    config = wandb_config(mode=TrackingMode.offline, **seconds)
+    with open_tracked_run(config, describe(tmp_path)) as run:
+        tell(run)
+    assert asked == [(7, 9)]
+
+
 def test_wandb_disabled_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     with open_tracked_run(wandb_config(), describe(tmp_path)) as run:
@@ -319,7 +337,6 @@ for name in sys.argv[2:]:
 class Job:
     server: WandbServer | None
     folder: Path
-    seconds: float
     stdout: str
     log: str
 
@@ -354,12 +371,12 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
         process = subprocess.Popen(
             command, env=env, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True
         )
-        started[case] = process, folder / "runs", time.monotonic()
+        started[case] = process, folder / "runs"
     done = {}
-    for case, (process, folder, start) in started.items():
-        stdout, stderr = process.communicate(timeout=60)
+    for case, (process, folder) in started.items():
+        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 0, stderr
-        done[case] = Job(servers[case], folder, time.monotonic() - start, stdout, stderr)
+        done[case] = Job(servers[case], folder, stdout, stderr)
     yield done
     for server in servers.values():
         if server is not None:
@@ -390,9 +407,8 @@ def test_wandb_online_takes_each_run_and_continues_one(jobs: dict[str, Job]) -> 
     assert_secret_is_nowhere(job.folder)
 
 
-def test_wandb_with_a_broken_server_goes_offline_in_time(jobs: dict[str, Job]) -> None:
+def test_wandb_with_a_broken_server_goes_offline(jobs: dict[str, Job]) -> None:
     job = jobs["broken"]
-    assert job.seconds < 25
     assert len(job.log.splitlines()) == 1
     assert job.log.startswith("WARNING wandb is offline (the server can't be used: CommError:")
     (folder,) = (job.folder / "a" / "wandb").glob("offline-run-*")
@@ -401,9 +417,8 @@ def test_wandb_with_a_broken_server_goes_offline_in_time(jobs: dict[str, Job]) -
     assert_secret_is_nowhere(job.folder)
 
 
-def test_wandb_whose_server_breaks_finishes_in_time(jobs: dict[str, Job]) -> None:
+def test_wandb_whose_server_breaks_finishes(jobs: dict[str, Job]) -> None:
     job = jobs["breaks"]
-    assert job.seconds < 25
     (folder,) = (job.folder / "a" / "wandb").glob("run-*")
     last = job.log.strip().splitlines()[-1]
     assert last == f"WARNING wandb didn't get everything in time; type: wandb sync {folder}"

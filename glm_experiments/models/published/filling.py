@@ -29,7 +29,7 @@ def fill_model(
     model: PreTrainedModel,
     checkpoint: Checkpoint,
     layout: Layout,
-    placement: DeviceMap,
+    device_map: DeviceMap,
     *,
     dtype: torch.dtype,
     dequantize: str,
@@ -49,7 +49,7 @@ def fill_model(
             _check_tied(checkpoint, name, sources[tied[targets[0]]])
             continue
         # A fused tensor's parts belong to one attention module, so to one device.
-        device = find_device(targets[0], placement)
+        device = find_device(targets[0], device_map)
         tensor = checkpoint.read(name)
         is_quantized = name + SCALE_SUFFIX in checkpoint.tensors
         if is_quantized:

@@ -59,12 +59,12 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
     @property
     def gmask_token_id(self) -> int:
         """Id of `[gMASK]`."""
-        return self._added_tokens_encoder["[gMASK]"]
+        return self.added_token_id("[gMASK]")
 
     @property
     def sop_token_id(self) -> int:
         """Id of `sop`, the start of the text to be written."""
-        return self._added_tokens_encoder["sop"]
+        return self.added_token_id("sop")
 
     def prefix_token_ids(self) -> list[int]:
         """`[gMASK] sop`, which stand before every text."""
@@ -126,7 +126,7 @@ class ChatGLM3Tokenizer(ChatGLM2Tokenizer):
                 "use system, user, assistant or observation"
             )
         return [
-            self._added_tokens_encoder[token],
+            self.added_token_id(token),
             *self.encode_with_spans(f"{metadata}\n")[0],
             *self.encode_with_spans(message)[0],
         ]
@@ -150,4 +150,4 @@ class ChatGLM3Tokenizer(ChatGLM2Tokenizer):
             metadata = str(message.get("metadata", ""))
             ids += self.build_single_message(str(message["role"]), metadata, content)
         ids += self.build_single_message(role, "", query)
-        return [*ids, self._added_tokens_encoder["<|assistant|>"]]
+        return [*ids, self.added_token_id("<|assistant|>")]

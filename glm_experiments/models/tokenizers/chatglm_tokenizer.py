@@ -167,12 +167,12 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
     @property
     def gmask_token_id(self) -> int:
         """Id of `[gMASK]`, the place of an answer at the end."""
-        return self._added_tokens_encoder["[gMASK]"]
+        return self.added_token_id("[gMASK]")
 
     @property
     def sop_token_id(self) -> int:
         """Id of `<sop>`, the start of the text to be written."""
-        return self._added_tokens_encoder["<sop>"]
+        return self.added_token_id("<sop>")
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None

@@ -157,6 +157,10 @@ class SentencePieceTokenizer(ChatEncoding):
         }
         return vocabulary | self._added_tokens_encoder
 
+    def added_token_id(self, token: str) -> int:
+        """The id of an added token; the library's own properties copy and sort all of them."""
+        return int(self._added_tokens_encoder[token])
+
     def _convert_token_to_id(self, token: str) -> int:
         return int(self.sp_model.piece_to_id(token)) + self.id_offset
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from glm_experiments.models.tokenizers.chatglm_tokenizer import ChatGLMTokenizer
+from glm_experiments.tokenizer_protocol import Tokenizer
 
 
-def check_vocabulary(tokenizer: Any, model_config: Any) -> None:
+def check_vocabulary(tokenizer: Tokenizer, model_config: Any) -> None:
     """Refuse a tokenizer whose ids the model's embedding does not hold, or that ends elsewhere.
 
     ChatGLM-6B was published twice, with 150528 and with 130528 embeddings and text ids 20000
@@ -37,9 +38,9 @@ def check_vocabulary(tokenizer: Any, model_config: Any) -> None:
     )
 
 
-def describe_vocabulary(tokenizer: Any) -> dict[str, int]:
+def describe_vocabulary(tokenizer: Tokenizer) -> dict[str, int | None]:
     """What a new model's configuration takes from its tokenizer: size and special token ids."""
-    fields = {
+    fields: dict[str, int | None] = {
         "vocab_size": max(tokenizer.get_vocab().values()) + 1,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,

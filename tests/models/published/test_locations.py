@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
@@ -16,6 +15,7 @@ from glm_experiments.models import load_model
 from glm_experiments.models.published import locations
 from glm_experiments.models.published.locations import find_commit, find_model_folder
 from tests.models.tiny_checkpoints import write_published
+from tests.waiting import HANG_SECONDS
 
 PATTERNS = (("*.safetensors", "*.json"), ("*.bin", "*.json"))
 HUB_ID = "THUDM/chatglm3-6b"
@@ -25,18 +25,15 @@ def find(path, **options):
     return find_model_folder(path, patterns=PATTERNS, **options)
 
 
-def find_at(endpoint: str) -> tuple[str, float]:
-    """What a process of its own says of a hub id at an endpoint, and how long it took to say it."""
+def find_at(endpoint: str) -> str:
+    """What a process of its own says of a hub id at an endpoint, unless it waits in vain."""
     script = f"""
-        import time
         from glm_experiments.models.published import locations
         locations.ANSWER_TIMEOUT_SECONDS = 1.0
-        start = time.monotonic()
         try:
             locations.find_model_folder({HUB_ID!r}, revision="v1", patterns={PATTERNS!r})
         except (ValueError, RuntimeError) as error:
             print(type(error).__name__, error)
-        print(time.monotonic() - start)
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint}
     found = subprocess.run(
@@ -44,11 +41,10 @@ def find_at(endpoint: str) -> tuple[str, float]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANG_SECONDS,
         check=True,
     )
-    message, seconds = found.stdout.strip().rsplit("\n", 1)
-    return message, float(seconds)
+    return found.stdout.strip()
 
 
 def test_folders_and_shipped_models(tmp_path, monkeypatch):
@@ -88,11 +84,10 @@ def test_the_commit_of_a_hub_id(tmp_path, monkeypatch):
     assert find_commit("package:tiny_glm") is None
 
 
-def test_offline_is_said_at_once():
-    start = time.monotonic()
+def test_offline_nobody_is_asked(asked_network):
     with pytest.raises(RuntimeError, match=rf"{HUB_ID} at revision v1 .*out of reach.*hf download"):
         load_model(HUB_ID, revision="v1")
-    assert time.monotonic() - start < 5
+    assert asked_network == []
 
 
 def test_a_hub_id_is_not_mistaken_where_the_name_is_impossible():
@@ -105,10 +100,9 @@ def test_a_silent_hub_is_given_up():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        message, seconds = find_at(f"http://127.0.0.1:{server.getsockname()[1]}")
+        message = find_at(f"http://127.0.0.1:{server.getsockname()[1]}")
     assert message.startswith(f"RuntimeError model.path={HUB_ID} at revision v1")
     assert "the hub is out of reach (ReadTimeout)" in message
-    assert seconds < 10
 
 
 @pytest.mark.slow
@@ -136,7 +130,7 @@ def test_what_the_hub_answers_is_told_apart(error_code, expected):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        message, _ = find_at(f"http://127.0.0.1:{server.server_address[1]}")
+        message = find_at(f"http://127.0.0.1:{server.server_address[1]}")
         server.shutdown()
     assert message.startswith(f"{expected} model.path={HUB_ID} at revision v1")
 

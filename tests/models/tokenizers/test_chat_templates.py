@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from glm_experiments.data.answers import encode_answer
 from glm_experiments.data.conversations import Message
-from glm_experiments.data.prompts import encode_answer, encode_prompt
+from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.models.tokenizers.chat_templates import has_answer_marks
 from glm_experiments.models.tokenizers.chatglm3_tokenizer import (
     ChatGLM2Tokenizer,

@@ -36,7 +36,7 @@ from glm_experiments.models.architectures.chatglm.masks import build_attention_m
 from glm_experiments.models.architectures.chatglm.positions import (
     build_positions,
     continue_positions,
-    find_origin,
+    find_cache_origin,
     restore_place,
 )
 from glm_experiments.models.attention import chosen_attention
@@ -149,7 +149,7 @@ class ChatGLMModel(ChatGLMPreTrainedModel):
         else:
             position_ids = continue_positions(cache.chatglm_origin, begin=num_past, length=length)
         if cache is not None and is_start:
-            cache.chatglm_origin = find_origin(position_ids, begin=num_past)
+            cache.chatglm_origin = find_cache_origin(position_ids, begin=num_past)
 
         mask = build_attention_mask(
             chosen_attention(self.config),

@@ -66,14 +66,14 @@ def continue_positions(
 ) -> torch.Tensor:
     """Positions (batch, 2, length) of answer tokens from cache index `begin` on.
 
-    origin: (batch, 2), by `find_origin` of what the cache holds.
+    origin: (batch, 2), by `find_cache_origin` of what the cache holds.
     """
     steps = torch.arange(length, device=origin.device) + begin
     place = origin[:, :1].expand(-1, length)
     return torch.stack([place, origin[:, 1:] + steps], dim=1)
 
 
-def find_origin(position_ids: torch.Tensor, *, begin: int | torch.Tensor) -> torch.Tensor:
+def find_cache_origin(position_ids: torch.Tensor, *, begin: int | torch.Tensor) -> torch.Tensor:
     """(batch, 2): axis 0 of all that follows, and what axis 1 would be at cache index 0.
 
     position_ids: (batch, 2, length), of the tokens from cache index `begin` on.

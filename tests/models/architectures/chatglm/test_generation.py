@@ -46,9 +46,9 @@ def test_expected_answers_vary(expected):
         {"use_cache": False},
         {"cache_implementation": "static", "disable_compile": True},
         {"prompt_lookup_num_tokens": 2},
-        {"prefill_chunk_size": 3},  # a context cannot come in chunks
+        {"prefill_chunk_size": 3},  # a context cannot come in pieces
     ],
-    ids=["cached", "uncached", "static", "lookup", "chunks"],
+    ids=["cached", "uncached", "static", "lookup", "in-pieces"],
 )
 def test_left_padded_batch_equals_one_by_one(expected, options, attn_implementation):
     model = build_model(attn_implementation)

@@ -6,7 +6,7 @@ import torch
 from glm_experiments.models.architectures.chatglm.positions import (
     build_positions,
     continue_positions,
-    find_origin,
+    find_cache_origin,
     restore_place,
 )
 from tests.models.architectures.chatglm.tiny_chatglm import GMASK, MASK, PAD, SOP
@@ -61,9 +61,9 @@ def test_packed_sequences_begin_at_every_zero():
 
 def test_continuation_goes_on_where_the_cache_ends():
     whole = torch.tensor(positions([[7, 8, GMASK, SOP, 9, 9, 9], [7, 8, 9, 9, 9, 9, 9]]))
-    origin = find_origin(whole[..., :5], begin=0)
+    origin = find_cache_origin(whole[..., :5], begin=0)
     assert continue_positions(origin, begin=5, length=2).equal(whole[..., 5:])
-    assert find_origin(whole[..., 5:], begin=5).equal(origin)
+    assert find_cache_origin(whole[..., 5:], begin=5).equal(origin)
 
 
 def test_place_is_restored_after_both_axes_were_counted_on():
