@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "nesting": set(),
     "record": set(),
     "spelling": set(),
+    "streams": set(),
     "tables": set(),
     "tokenizer_protocol": set(),
     "config": set(),
@@ -52,8 +53,8 @@ ALLOWED: dict[str, set[str]] = {
         *("assembly", "composing", "config", "parallelism", "record", "spelling", "training"),
         "tuners",
     },
-    "commands": {"config", "data", "evaluation", "record", "runs", "tuners"},
-    "train": {"composing", "config", "experiment", "processes", "record", "training"},
+    "commands": {"config", "data", "evaluation", "record", "runs", "streams", "tuners"},
+    "train": {"composing", "config", "experiment", "processes", "record", "streams", "training"},
 }
 # A library that shapes the code around it -> the parts that may import it, types aside.
 KNOWN_TO: dict[str, set[str]] = {

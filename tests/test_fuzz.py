@@ -174,13 +174,14 @@ def data_case(rng: Random, home: Path) -> tuple[list[str], Callable[[], object]]
         context_length=rng.choice((2, 8, 512)),
         packing=rng.random() < 0.2,
         prompt_format=PromptFormat.chatglm3,
+        cache_dir=str(home / "cache"),
     )
 
     def read() -> None:
         splits = load_splits(config, rejected_file=home / "rejected.jsonl")
         assert splits.train
         tokenizer = tiny_tokenizer("chatglm3")
-        encode_splits(splits, tokenizer, config=config, cache_dir=home / "cache")
+        encode_splits(splits, tokenizer, config=config)
 
     return [str(file), "data."], read
 
@@ -307,8 +308,8 @@ def run_case(run_dir: Path) -> Case:
         folder, words = copy_damaged(run_dir, home, rng, names)
         # The config is read from the first of these that is there, then from Hydra's.
         for name in ("config.json", "results.json"):
-            if rng.random() < 0.5:
-                (folder / name).unlink(missing_ok=True)
+            if rng.random() < 0.5 and (folder / name).is_file():
+                (folder / name).unlink()
 
         def read() -> None:
             for act in rng.sample(acts, 2):
