@@ -33,6 +33,7 @@ from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
 from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
+from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,7 @@ def dismiss_followers() -> None:
 
 def main() -> None:
     """Console entry point; exits with 0, 1 (a message was printed), 129, 130 or 143."""
+    open_closed_streams()
     world = read_world(os.environ)
     if world is not None and world.rank > 0:
         follow(world)

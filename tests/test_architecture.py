@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "nesting": set(),
     "record": set(),
     "spelling": set(),
+    "streams": set(),
     "tables": set(),
     "tokenizer_protocol": set(),
     "config": set(),
@@ -52,8 +53,8 @@ ALLOWED: dict[str, set[str]] = {
         *("assembly", "composing", "config", "parallelism", "record", "spelling", "training"),
         "tuners",
     },
-    "commands": {"config", "data", "evaluation", "record", "runs", "tuners"},
-    "train": {"composing", "config", "experiment", "processes", "record", "training"},
+    "commands": {"config", "data", "evaluation", "record", "runs", "streams", "tuners"},
+    "train": {"composing", "config", "experiment", "processes", "record", "streams", "training"},
 }
 # A library that shapes the code around it -> the parts that may import it, types aside.
 KNOWN_TO: dict[str, set[str]] = {
@@ -91,7 +92,7 @@ BROAD = {
     "command_line.py: run_command": "the last line of a command: what the house rules raise",
     "sources.py: read_hub_dataset": "datasets, its scripts and the hub raise each their own",
     "token_cache.py: read_tables": "a damaged cache is encoded anew, whatever is wrong with it",
-    "reading.py: read_composed": "a damaged YAML file ends in errors of three packages",
+    "read_back.py: read_composed": "a damaged YAML file ends in errors of three packages",
     "runs.py: check_saved": "a saved config that lacks or twists anything",
     "runs.py: read_config": "the same, where overrides may be to blame instead",
     "settings_files.py: blame": "what a library makes of an odd value in a file can be anything",

@@ -174,13 +174,14 @@ def data_case(rng: Random, home: Path) -> tuple[list[str], Callable[[], object]]
         context_length=rng.choice((2, 8, 512)),
         packing=rng.random() < 0.2,
         prompt_format=PromptFormat.chatglm3,
+        cache_dir=str(home / "cache"),
     )
 
     def read() -> None:
         splits = load_splits(config, rejected_file=home / "rejected.jsonl")
         assert splits.train
         tokenizer = tiny_tokenizer("chatglm3")
-        encode_splits(splits, tokenizer, config=config, cache_dir=home / "cache")
+        encode_splits(splits, tokenizer, config=config)
 
     return [str(file), "data."], read
 
@@ -301,12 +302,14 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, typed_once: Any) -> Path:
 def run_case(run_dir: Path) -> Case:
     step = f"checkpoint-{max(numbered_checkpoints(run_dir))}"
     names = [f"{step}/trainer_state.json", f"{step}/scheduler.pt", f"{step}/adapter/adapter.json"]
-    names += 2 * ["results.json", ".hydra/config.yaml", f"{step}/complete.json"]
+    names += 2 * ["results.json", ".hydra/config.yaml", f"{step}/complete.json", "config.json"]
 
     def case(rng: Random, home: Path) -> tuple[list[str], Callable[[], object]]:
         folder, words = copy_damaged(run_dir, home, rng, names)
-        if rng.random() < 0.3:  # the config is then Hydra's
-            (folder / "results.json").unlink(missing_ok=True)
+        # The config is read from the first of these that is there, then from Hydra's.
+        for name in ("config.json", "results.json"):
+            if rng.random() < 0.5 and (folder / name).is_file():
+                (folder / name).unlink()
 
         def read() -> None:
             for act in rng.sample(acts, 2):

@@ -12,6 +12,7 @@ from glm_experiments import runs
 from glm_experiments.config import Config
 from glm_experiments.record.errors import RunFailed
 from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
+from glm_experiments.streams import open_closed_streams
 
 
 def build_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -40,6 +41,7 @@ def run_command(
     parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace, Config], None]
 ) -> None:
     """Parse, check, act; a mistake of the user ends with exit code 1 and a message."""
+    open_closed_streams()
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -160,8 +160,15 @@ def reason(error: Exception) -> str:
 
 def suggest(word: str, words: list[str]) -> str:
     """The likeliest meant of `words`, or all of them where none is near and they are few."""
-    same_letters = (each for each in words if each.lower() == word.lower())
-    meant = next(same_letters, None) or nearest_word(word, words, cutoff=0.5)
+    same_letters = next((each for each in words if each.lower() == word.lower()), None)
+    section, _, field = word.rpartition(".")
+    inside = {each.rpartition(".")[2]: each for each in words if each.rpartition(".")[0] == section}
+    if (
+        section and inside and same_letters is None
+    ):  # else the section alone would be likeness enough
+        near = nearest_word(field, inside, cutoff=0.5)
+        return "one of: " + ", ".join(sorted(inside.values())) if near is None else inside[near]
+    meant = same_letters or nearest_word(word, words, cutoff=0.5)
     if meant is None and "." in word:  # the right field under the wrong section
         last = word.rpartition(".")[2]
         meant = next((each for each in words if each.rpartition(".")[2] == last), None)

@@ -92,15 +92,16 @@ MAY_CHANGE = MEASURED | {
 
 def pick_experiment(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a nested config that another experiment would differ in, by their keys."""
+    values = section_values(config)
     listed = {
         key: value
-        for key, value in section_values(config).items()
+        for key, value in values.items()
         if not ANOTHER_EXPERIMENT.isdisjoint((key, key.partition(".")[0]))
     }
-    training = config.get("training") or {}
-    if training.get("early_stopping_patience") is None or "eval_steps" not in training:
+    cadence = "training.eval_steps"
+    if values.get("training.early_stopping_patience") is None or cadence not in values:
         return listed
-    return {**listed, "training.eval_steps": training["eval_steps"]}  # it decides where to stop
+    return {**listed, cadence: values[cadence]}  # it decides where to stop
 
 
 def pick_comparable(config: Mapping[str, Any]) -> dict[str, Any]:

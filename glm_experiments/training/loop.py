@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,7 +134,13 @@ def train(
         else:
             if resume is not None:
                 log.info("continuing %s", resume)
-            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+            try:
+                trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+            except pickle.UnpicklingError as error:
+                raise ValueError(
+                    f"a file in {resume} is damaged, or holds more than tensors: loading that "
+                    "could run code, so it is refused; copy the checkpoint again, or remove it"
+                ) from error
     if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(stop.signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
