@@ -133,6 +133,7 @@ def train(
             if resume is not None:
                 log.info("continuing %s", resume)
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    restore_forward(model)
     if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(stop.signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
@@ -159,6 +160,18 @@ def train(
 def last_loss(state: TrainerState) -> float | None:
     """The last training loss that a saved state knows of."""
     return next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+
+
+def restore_forward(model: nn.Module) -> None:
+    """Take off the autocast that accelerate puts around a model under float16: it is for training.
+
+    accelerate 1.15's own way takes off the model's own decorators, too.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is not None:
+        del model.forward
+        if model.forward != original:  # it was an instance's own: that of a split model
+            model.forward = original
 
 
 def replace_callbacks(trainer: GLMTrainer, progress: Progress) -> None:
