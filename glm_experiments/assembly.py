@@ -3,7 +3,7 @@ of, each part when it is asked for. Beside the pipeline the only one that sees t
 
 from __future__ import annotations
 
-import logging
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from glm_experiments.config import LOSS, Config
+from glm_experiments.config import Config
 from glm_experiments.data.collation import Collator
 from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
+from glm_experiments.evaluation.objective import find_objective
 from glm_experiments.models.preparation import (
     check_context_length,
     outline_model,
@@ -25,15 +26,15 @@ from glm_experiments.models.preparation import (
     prepare_tokenizer,
 )
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.together import Answer, MeasureLoss
 from glm_experiments.processes import meeting
 from glm_experiments.record.files import TOKENIZER
 from glm_experiments.training.activation_checkpointing import apply_activation_checkpointing
 from glm_experiments.training.arguments import TrainingPlan, plan_batch, plan_precision
 from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import Trainable
-from glm_experiments.tuners import TunerAdapter, apply_tuner
-
-log = logging.getLogger(__name__)
+from glm_experiments.training.memory import PeakMemory
+from glm_experiments.tuners import TunerAdapter, apply_tuner, settle_precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +44,7 @@ class Assembly:
     config: Config
     strategy: Strategy
     tokenizer: Any
+    memory: PeakMemory
 
     @property
     def collate(self) -> Collator:
@@ -60,6 +62,16 @@ class Assembly:
             ValueError: for settings that don't fit the model.
         """
         return apply_tuner(model, self.config.tuner, seed=self.config.seed)
+
+    @property
+    def answer(self) -> Answer:
+        """`generate_answers` as all processes call it together."""
+        return self.memory.during("generation")(self.strategy.share_answers(generate_answers))
+
+    @property
+    def measure_loss(self) -> MeasureLoss:
+        """`measure_loss` as all processes call it together."""
+        return self.memory.during("evaluation")(self.strategy.share_measuring(measure_loss))
 
     def plan_devices(self) -> DevicePlan:
         """Where the parts of the model load.
@@ -118,8 +130,12 @@ class Assembly:
             return {}
         return self.evaluate(self.strategy.measurable(model), encoded, title="before tuning")
 
-    def evaluate_tuned(self, model: nn.Module, encoded: EncodedSplits) -> dict[str, Evaluation]:
-        """Every validation set after tuning, where the config asks for it."""
+    def evaluate_tuned(
+        self, model: PreTrainedModel, encoded: EncodedSplits
+    ) -> dict[str, Evaluation]:
+        """Every validation set after tuning, where the config asks for it; from here on the model
+        is what a later command makes of the saved state."""
+        self.strategy.settle(model, settle_precision)
         if not self.config.evaluation.after:
             return {}
         return self.evaluate(model, encoded, title="after tuning")
@@ -137,8 +153,8 @@ class Assembly:
                 prompt_format=self.config.data.prompt_format,
                 collate=self.collate,
                 description=f"{name}, {title}" if meeting.is_main() else None,
-                answer=self.strategy.share_answers(generate_answers),
-                measure=self.strategy.share_measuring(measure_loss),
+                answer=self.answer,
+                measure=self.measure_loss,
             )
             for name, validation in encoded.validation.items()
         }
@@ -152,44 +168,17 @@ class Assembly:
             for name, validation in encoded.validation.items()
         }
 
-    def check_objective(self, encoded: EncodedSplits) -> None:
-        """Find out before anything is loaded whether the objective can be measured.
-
-        Raises:
-            ValueError: where it compares answers, and nothing is asked.
-        """
-        aim = self.config.aim()
-        if aim is None:
-            log.info("nothing is held out, so this run has no objective for a sweeper")
-            return
-        asks = bool(encoded.validation[aim.set_name].questions)
-        if not asks and aim.metric not in (LOSS, "perplexity"):
-            raise ValueError(
-                f"objective={self.config.objective}: {aim.set_name} is plain text, so nothing is "
-                f"asked and answered; type objective={aim.set_name}/perplexity"
-            )
-
-    def measure_objective(
+    def find_objective(
         self, model: nn.Module, encoded: EncodedSplits, after: Mapping[str, Evaluation]
     ) -> dict[str, Any]:
-        """What a sweeper optimises, by name and value; nothing where nothing is held out.
-
-        after: what was measured of the tuned model.
-        """
+        """What a sweeper optimises, by name and value; after: what was measured of the model."""
+        measure = functools.partial(self.measure_set, model)
         aim = self.config.aim()
-        if aim is None:
-            return {}
-        known = after[aim.set_name].figures() if after else {}
-        value = known.get(aim.metric)
-        if value is None:
-            assert aim.metric == LOSS, f"{aim} was not measured"
-            value = self.measure_set(model, encoded.validation[aim.set_name])
-        return {"name": str(aim), "value": value}
+        return find_objective(aim, encoded.validation, after, measure_loss=measure)
 
     def measure_set(self, model: nn.Module, validation: ValidationSet) -> float:
         """Mean loss over the labelled tokens of one validation set."""
-        measure = self.strategy.share_measuring(measure_loss)
-        return measure(
+        return self.measure_loss(
             model,
             samples=validation.samples,
             collate=self.collate,
@@ -209,7 +198,8 @@ def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder
     """
     tokenizer = prepare_tokenizer(config.model, texts=texts, folder=folder / TOKENIZER)
     check_context_length(config.model, config.data.context_length)
-    return Assembly(config=config, strategy=strategy, tokenizer=tokenizer)
+    memory = PeakMemory(strategy.devices)
+    return Assembly(config=config, strategy=strategy, tokenizer=tokenizer, memory=memory)
 
 
 def plan_run(config: Config, strategy: Strategy) -> TrainingPlan:

@@ -24,6 +24,7 @@ from glm_experiments.data.rendering import render_samples
 from glm_experiments.data.splits import load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
+from glm_experiments.evaluation.objective import check_objective
 from glm_experiments.evaluation.report import render_comparison, write_predictions
 from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy
@@ -42,7 +43,7 @@ from glm_experiments.tracking import (
 )
 from glm_experiments.training.checkpoints import comparable_settings, find_start
 from glm_experiments.training.loop import TrainingResult, train
-from glm_experiments.training.memory import gather_peak_memory, reset_peak_memory
+from glm_experiments.training.memory import Peaks
 from glm_experiments.training.progress import Logger
 from glm_experiments.training.state import Adapter
 from glm_experiments.tuners import count_parameters
@@ -98,7 +99,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
         cache = folder.parent / CACHE
         encoded = encode_splits(splits, parts.tokenizer, config=config.data, cache_dir=cache)
-    parts.check_objective(encoded)
+    check_objective(config.aim(), encoded.validation)
     settings = comparable_settings(description.config, data=splits.fingerprint)
     start = meeting.from_main(lambda: find_start(config.training.resume, folder, settings=settings))
     log.info("%s", render_samples(encoded, parts.tokenizer))
@@ -109,12 +110,11 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         outcome |= layout.described
         model = parts.load_base(layout)
         record.environment["model"] = describe_base(config.model)
-        reset_peak_memory(strategy.devices)
         before = parts.evaluate_base(model, encoded)
         outcome["metrics"] |= describe_evaluation("before", before)
         trainable = parts.tune(model)
         outcome |= describe_parameters(trainable.model)
-        result = train(
+        result = parts.memory.during("training")(train)(
             trainable,
             rows=encoded.train,
             collate=parts.collate,
@@ -127,8 +127,8 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         outcome |= describe_training(result) | save_result(trainable.adapter, result, folder)
         after = parts.evaluate_tuned(trainable.model, encoded)
         outcome["metrics"] |= describe_evaluation("after", after)
-        outcome["objective"] = parts.measure_objective(trainable.model, encoded, after)
-        outcome["peak_memory_bytes"] = gather_peak_memory(strategy.devices)
+        outcome["objective"] = parts.find_objective(trainable.model, encoded, after)
+        outcome |= describe_memory(parts.memory.gather())
         report(encoded, before, after, folder=folder)
         tracked.summarise(outcome)
         tracked.log_adapter(folder / ADAPTER)
@@ -180,6 +180,11 @@ def describe_training(result: TrainingResult) -> dict[str, Any]:
     losses = figures.pop("validation_losses")
     del figures["state"]
     return figures | {"validation": {name: {"loss": loss} for name, loss in losses.items()}}
+
+
+def describe_memory(peaks: Mapping[str, Peaks]) -> dict[str, Any]:
+    """The record's peaks: of the training, and of every stage beside it."""
+    return {"peak_memory_bytes": peaks["training"], "stage_peak_memory_bytes": peaks}
 
 
 def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -129,6 +129,25 @@ def test_a_finished_run_is_recorded(finished):
     assert record["environment"]["model"]["path"] == "package:tiny_glm"
 
 
+def test_each_stage_has_its_own_peak_memory(typed, tmp_path):
+    """Neither what answers nor what measures a loss counts as the training's."""
+    folder = tmp_path / "run"
+    # Long answers to many questions at once, beside a training of few short rows.
+    done = typed.train(
+        folder,
+        *("data.num_validation_rows=100", "evaluation.batch_size=100", "evaluation.before=false"),
+        *("evaluation.max_new_tokens=128", "training.batch_size=1", "training.micro_batch_size=1"),
+    )
+    assert done.code == 0, done.err
+    outcome = read_record(folder)["outcome"]
+    stages = outcome["stage_peak_memory_bytes"]
+    assert list(stages) == ["training", "generation", "evaluation"]
+    assert outcome["peak_memory_bytes"] == stages["training"]
+    peaks = {stage: peaks["cpu"] for stage, peaks in stages.items()}
+    assert peaks["training"] < peaks["generation"]
+    assert all(peak > 2**20 for peak in peaks.values())
+
+
 def test_a_run_leaves_its_files(finished):
     left = {path.name for path in finished.iterdir()}
     assert left >= {".hydra", "train.log", "metrics.jsonl", "predictions.jsonl", "adapter"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config import FreezeConfig
@@ -26,6 +27,11 @@ class Freeze(Tuner[FreezeConfig]):
         model.requires_grad_(False)
         for layer in find_layers(model)[-config.num_trainable_layers :]:
             layer.requires_grad_(True)
+
+    def settle(self, model: PreTrainedModel, *, dtype: torch.dtype) -> None:
+        """Give the last layers the precision of the others."""
+        super().settle(model, dtype=dtype)
+        end_mixed_precision(model)
 
     def merge(self, model: PreTrainedModel) -> None:
         """Leave the weights where they are; one precision for all needs no casting in between."""
