@@ -4,8 +4,9 @@ of, each part when it is asked for. Beside the pipeline the only one that sees t
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from glm_experiments.config import Config
+from glm_experiments.config import Config, Dtype
 from glm_experiments.data.collation import Collator
 from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
 from glm_experiments.evaluation.objective import find_objective
+from glm_experiments.models.devices import choose_dtype
 from glm_experiments.models.preparation import (
     check_context_length,
     outline_model,
@@ -35,6 +37,8 @@ from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import Trainable
 from glm_experiments.training.memory import PeakMemory
 from glm_experiments.tuners import TunerAdapter, apply_tuner, settle_precision
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +204,24 @@ def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder
     check_context_length(config.model, config.data.context_length)
     memory = PeakMemory(strategy.devices)
     return Assembly(config=config, strategy=strategy, tokenizer=tokenizer, memory=memory)
+
+
+def resolve_dtype(config: Config, strategy: Strategy) -> Config:
+    """A config whose `model.dtype` is known: `auto` is what every device of the run computes in.
+
+    Raises:
+        ValueError: for a tuner whose precision doesn't go with it.
+    """
+    if config.model.dtype is not Dtype.auto:
+        return config
+    chosen = choose_dtype(map(torch.device, strategy.devices))
+    lacks_it = meeting.largest(int(chosen is torch.float16))  # of several processes, any
+    dtype = Dtype.float16 if lacks_it else Dtype.bfloat16
+    log.info("model.dtype=auto is %s on %s", dtype, ", ".join(dict.fromkeys(strategy.devices)))
+    resolved = replace(config, model=replace(config.model, dtype=dtype))
+    if problems := resolved.precision_problems():
+        raise ValueError(problems[0])
+    return resolved
 
 
 def plan_run(config: Config, strategy: Strategy) -> TrainingPlan:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from glm_experiments.assembly import assemble, plan_run
+from glm_experiments.assembly import assemble, plan_run, resolve_dtype
 from glm_experiments.config import Config, ModelConfig, TrackingConfig
 from glm_experiments.data.conversations import Conversation, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
@@ -93,6 +93,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
     """All stages in order, in each process of the run; the record is filled as far as they get."""
     folder, outcome = description.folder, record.outcome
     strategy = choose_strategy(config.parallelism, world=read_world(os.environ)).join()
+    config = resolve_dtype(config, strategy)
     plan = plan_run(config, strategy)
     with meeting.main_first():  # the others find what it has downloaded and encoded
         splits = load_splits(config.data, rejected_file=folder / REJECTED)
@@ -100,7 +101,7 @@ def run_stages(config: Config, description: RunDescription, record: Run) -> None
         cache = folder.parent / CACHE
         encoded = encode_splits(splits, parts.tokenizer, config=config.data, cache_dir=cache)
     check_objective(config.aim(), encoded.validation)
-    settings = comparable_settings(description.config, data=splits.fingerprint)
+    settings = comparable_settings(asdict(config), data=splits.fingerprint)
     start = meeting.from_main(lambda: find_start(config.training.resume, folder, settings=settings))
     log.info("%s", render_samples(encoded, parts.tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
@@ -162,7 +163,7 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
 
 def describe_base(config: ModelConfig) -> dict[str, Any]:
     """The record's word on the model that was loaded."""
-    return {"path": config.path, "revision": find_commit(config)}
+    return {"path": config.path, "revision": find_commit(config), "dtype": config.dtype}
 
 
 def describe_parameters(model: nn.Module) -> dict[str, int]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -55,11 +55,11 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
         raise ValueError(f"{run_dir} is no run's folder (it has no {SAVED_CONFIG}); {hint}")
     # The record's config is the run's; Hydra's is that of the last attempt in this folder.
     record = run_dir / RESULTS
-    saved = (
-        OmegaConf.create(json.loads(record.read_text(encoding="utf-8"))["config"])
-        if record.is_file()
-        else OmegaConf.load(file)
-    )
+    if record.is_file():
+        written = json.loads(record.read_text(encoding="utf-8"))
+        saved: Any = OmegaConf.create(with_resolved_dtype(written))
+    else:
+        saved = OmegaConf.load(file)
     config = parse(recompose(saved, overrides))
     for override in overrides:
         if override.lstrip("+~").startswith(("tuner=", "tuner.")):
@@ -68,6 +68,15 @@ def read_config(run_dir: Path, overrides: list[str]) -> Config:
                 "out, or train anew with glm-train"
             )
     return config
+
+
+def with_resolved_dtype(record: dict[str, Any]) -> dict[str, Any]:
+    """The config of a record, with the precision that `model.dtype=auto` was when it trained."""
+    config: dict[str, Any] = record["config"]
+    dtype = record["environment"].get("model", {}).get("dtype")
+    if dtype is None:  # it didn't get so far
+        return config
+    return {**config, "model": {**config["model"], "dtype": dtype}}
 
 
 def nearest_run(folder: Path) -> Path | None:
@@ -156,12 +165,12 @@ def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:
         ValueError: for a run or checkpoint that can't be used.
         RuntimeError: for a device that is not there.
     """
-    from glm_experiments.assembly import assemble
+    from glm_experiments.assembly import assemble, resolve_dtype
     from glm_experiments.parallelism.strategies import choose_for_answers
     from glm_experiments.tuners import load_adapter
 
     adapter = find_adapter(run_dir, checkpoint)
     strategy = choose_for_answers(config.parallelism)
-    parts = assemble(config, strategy, texts=(), folder=run_dir)
+    parts = assemble(resolve_dtype(config, strategy), strategy, texts=(), folder=run_dir)
     model = load_adapter(parts.load_base(parts.plan_devices()), adapter)
     return LoadedRun(folder=run_dir, adapter=adapter, parts=parts, model=model)

@@ -196,6 +196,23 @@ def test_a_changed_setting_is_not_continued(finished, typed, tmp_path):
     assert read_record(folder)["run"]["status"] == "finished"
 
 
+def test_a_dtype_that_is_left_open_is_resolved_recorded_and_compared(typed, tmp_path):
+    from glm_experiments import runs
+
+    folder = tmp_path / "run"
+    assert typed.train(folder, "model.dtype=auto", *UNMEASURED).code == 0
+    assert read_record(folder)["config"]["model"]["dtype"] == "auto"
+    assert read_record(folder)["environment"]["model"]["dtype"] == "bfloat16"
+    said = (folder / "train.log").read_text(encoding="utf-8")
+    assert "model.dtype=auto is bfloat16 on cpu" in said
+    assert runs.read_config(folder, []).model.dtype == "bfloat16"  # whatever answers later
+    assert runs.read_config(folder, ["model.dtype=float32"]).model.dtype == "float32"
+    assert typed.train(folder, "model.dtype=bfloat16", *UNMEASURED).code == 0
+    done = typed.train(folder, "model.dtype=float32", *UNMEASURED)
+    assert done.code == 1
+    assert "model.dtype was bfloat16, now float32" in done.err
+
+
 # One loss trajectory
 
 
