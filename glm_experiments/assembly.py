@@ -3,9 +3,10 @@ of, each part when it is asked for. Beside the pipeline the only one that sees t
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from glm_experiments.config import LOSS, Config
+from glm_experiments.config import Config, Dtype
 from glm_experiments.data.collation import Collator
 from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
+from glm_experiments.evaluation.objective import find_objective
+from glm_experiments.models.devices import choose_dtype
 from glm_experiments.models.preparation import (
     check_context_length,
     outline_model,
@@ -25,6 +28,7 @@ from glm_experiments.models.preparation import (
     prepare_tokenizer,
 )
 from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.together import Answer, MeasureLoss
 from glm_experiments.processes import meeting
 from glm_experiments.record.files import TOKENIZER
 from glm_experiments.tokenizer_protocol import Tokenizer
@@ -32,7 +36,8 @@ from glm_experiments.training.activation_checkpointing import apply_activation_c
 from glm_experiments.training.arguments import TrainingPlan, plan_batch, plan_precision
 from glm_experiments.training.extra import check_extra
 from glm_experiments.training.loop import Trainable
-from glm_experiments.tuners import TunerAdapter, apply_tuner
+from glm_experiments.training.memory import PeakMemory
+from glm_experiments.tuners import TunerAdapter, apply_tuner, settle_precision
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,7 @@ class Assembly:
     config: Config
     strategy: Strategy
     tokenizer: Tokenizer
+    memory: PeakMemory
 
     @property
     def collate(self) -> Collator:
@@ -61,6 +67,16 @@ class Assembly:
             ValueError: for settings that don't fit the model.
         """
         return apply_tuner(model, self.config.tuner, seed=self.config.seed)
+
+    @property
+    def answer(self) -> Answer:
+        """`generate_answers` as all processes call it together."""
+        return self.memory.during("generation")(self.strategy.share_answers(generate_answers))
+
+    @property
+    def measure_loss(self) -> MeasureLoss:
+        """`measure_loss` as all processes call it together."""
+        return self.memory.during("evaluation")(self.strategy.share_measuring(measure_loss))
 
     def plan_devices(self) -> DevicePlan:
         """Where the parts of the model load.
@@ -119,8 +135,12 @@ class Assembly:
             return {}
         return self.evaluate(self.strategy.measurable(model), encoded, title="before tuning")
 
-    def evaluate_tuned(self, model: nn.Module, encoded: EncodedSplits) -> dict[str, Evaluation]:
-        """Every validation set after tuning, where the config asks for it."""
+    def evaluate_tuned(
+        self, model: PreTrainedModel, encoded: EncodedSplits
+    ) -> dict[str, Evaluation]:
+        """Every validation set after tuning, where the config asks for it; from here on the model
+        is what a later command makes of the saved state."""
+        self.strategy.settle(model, settle_precision)
         if not self.config.evaluation.after:
             return {}
         return self.evaluate(model, encoded, title="after tuning")
@@ -138,8 +158,8 @@ class Assembly:
                 prompt_format=self.config.data.prompt_format,
                 collate=self.collate,
                 description=f"{name}, {title}" if meeting.is_main() else None,
-                answer=self.strategy.share_answers(generate_answers),
-                measure=self.strategy.share_measuring(measure_loss),
+                answer=self.answer,
+                measure=self.measure_loss,
             )
             for name, validation in encoded.validation.items()
         }
@@ -153,44 +173,17 @@ class Assembly:
             for name, validation in encoded.validation.items()
         }
 
-    def check_objective(self, encoded: EncodedSplits) -> None:
-        """Find out before anything is loaded whether the objective can be measured.
-
-        Raises:
-            ValueError: where it compares answers, and nothing is asked.
-        """
-        aim = self.config.aim()
-        if aim is None:
-            log.info("nothing is held out, so this run has no objective for a sweeper")
-            return
-        asks = bool(encoded.validation[aim.set_name].questions)
-        if not asks and aim.metric not in (LOSS, "perplexity"):
-            raise ValueError(
-                f"objective={self.config.objective}: {aim.set_name} is plain text, so nothing is "
-                f"asked and answered; type objective={aim.set_name}/perplexity"
-            )
-
-    def measure_objective(
+    def find_objective(
         self, model: nn.Module, encoded: EncodedSplits, after: Mapping[str, Evaluation]
     ) -> dict[str, Any]:
-        """What a sweeper optimises, by name and value; nothing where nothing is held out.
-
-        after: what was measured of the tuned model.
-        """
+        """What a sweeper optimises, by name and value; after: what was measured of the model."""
+        measure = functools.partial(self.measure_set, model)
         aim = self.config.aim()
-        if aim is None:
-            return {}
-        known = after[aim.set_name].figures() if after else {}
-        value = known.get(aim.metric)
-        if value is None:
-            assert aim.metric == LOSS, f"{aim} was not measured"
-            value = self.measure_set(model, encoded.validation[aim.set_name])
-        return {"name": str(aim), "value": value}
+        return find_objective(aim, encoded.validation, after, measure_loss=measure)
 
     def measure_set(self, model: nn.Module, validation: ValidationSet) -> float:
         """Mean loss over the labelled tokens of one validation set."""
-        measure = self.strategy.share_measuring(measure_loss)
-        return measure(
+        return self.measure_loss(
             model,
             samples=validation.samples,
             collate=self.collate,
@@ -210,7 +203,26 @@ def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder
     """
     tokenizer = prepare_tokenizer(config.model, texts=texts, folder=folder / TOKENIZER)
     check_context_length(config.model, config.data.context_length)
-    return Assembly(config=config, strategy=strategy, tokenizer=tokenizer)
+    memory = PeakMemory(strategy.devices)
+    return Assembly(config=config, strategy=strategy, tokenizer=tokenizer, memory=memory)
+
+
+def resolve_dtype(config: Config, strategy: Strategy) -> Config:
+    """A config whose `model.dtype` is known: `auto` is what every device of the run computes in.
+
+    Raises:
+        ValueError: for a tuner whose precision doesn't go with it.
+    """
+    if config.model.dtype is not Dtype.auto:
+        return config
+    chosen = choose_dtype(map(torch.device, strategy.devices))
+    lacks_it = meeting.largest(int(chosen is torch.float16))  # of several processes, any
+    dtype = Dtype.float16 if lacks_it else Dtype.bfloat16
+    log.info("model.dtype=auto is %s on %s", dtype, ", ".join(dict.fromkeys(strategy.devices)))
+    resolved = replace(config, model=replace(config.model, dtype=dtype))
+    if problems := resolved.precision_problems():
+        raise ValueError(problems[0])
+    return resolved
 
 
 def plan_run(config: Config, strategy: Strategy) -> TrainingPlan:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from glm_experiments.assembly import assemble, plan_run
+from glm_experiments.assembly import assemble, plan_run, resolve_dtype
 from glm_experiments.config import Config, ModelConfig, TrackingConfig, to_plain
 from glm_experiments.data.conversations import Conversation, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
@@ -24,6 +24,7 @@ from glm_experiments.data.rendering import render_samples
 from glm_experiments.data.splits import load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
+from glm_experiments.evaluation.objective import check_objective
 from glm_experiments.evaluation.report import render_comparison, write_predictions
 from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy
@@ -45,15 +46,15 @@ from glm_experiments.tracking import (
 )
 from glm_experiments.training.checkpoints import Start, begin_training
 from glm_experiments.training.loop import TrainingResult, train
-from glm_experiments.training.memory import gather_peak_memory, reset_peak_memory
+from glm_experiments.training.memory import Peaks
 from glm_experiments.training.progress import Logger
 from glm_experiments.training.state import Adapter
 from glm_experiments.tuners import count_parameters
 
 log = logging.getLogger(__name__)
 
-# Fingerprint of all rows -> where the training of them begins.
-Begin = Callable[[str], Start]
+# Config as it trains, nested, and fingerprint of all rows -> where the training of them begins.
+Begin = Callable[[Mapping[str, Any], str], Start]
 
 
 def run(
@@ -85,7 +86,7 @@ def run(
             config=shown,
         )
         strategy = choose_strategy(config.parallelism, world=read_world(os.environ))
-        begin = functools.partial(begin_training, output_dir, checkpoint, plain)
+        begin = functools.partial(begin_training, output_dir, checkpoint)
         work = functools.partial(run_stages, config, description, begin)
         strategy.carry_out(work, record, folder=output_dir)
         return swept_value(record.outcome)
@@ -101,14 +102,15 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
     """All stages in order, in each process of the run; the record is filled as far as they get."""
     folder, outcome = description.folder, record.outcome
     strategy = choose_strategy(config.parallelism, world=read_world(os.environ)).join()
+    config = resolve_dtype(config, strategy)
     plan = plan_run(config, strategy)
     with meeting.main_first():  # the others find what it has downloaded and encoded
         splits = load_splits(config.data, rejected_file=folder / REJECTED)
-    start = meeting.from_main(lambda: begin(splits.fingerprint))
+    start = meeting.from_main(lambda: begin(to_plain(config), splits.fingerprint))
     with meeting.main_first():
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
         encoded = encode_splits(splits, parts.tokenizer, config=config.data)
-    parts.check_objective(encoded)
+    check_objective(config.aim(), encoded.validation)
     log.info("%s", render_samples(encoded, parts.tokenizer))
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
@@ -117,12 +119,11 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
         outcome |= devices.described
         model = parts.load_base(devices)
         record.environment["model"] = describe_model(config.model)
-        reset_peak_memory(strategy.devices)
         before = parts.evaluate_base(model, encoded)
         outcome["metrics"] |= describe_evaluation("before", before)
         trainable = parts.tune(model)
         outcome |= describe_parameters(trainable.model)
-        result = train(
+        result = parts.memory.during("training")(train)(
             trainable,
             rows=encoded.train,
             collate=parts.collate,
@@ -135,8 +136,8 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
         outcome |= describe_training(result) | save_result(trainable.adapter, result, start, folder)
         after = parts.evaluate_tuned(trainable.model, encoded)
         outcome["metrics"] |= describe_evaluation("after", after)
-        outcome["objective"] = parts.measure_objective(trainable.model, encoded, after)
-        outcome["peak_memory_bytes"] = gather_peak_memory(strategy.devices)
+        outcome["objective"] = parts.find_objective(trainable.model, encoded, after)
+        outcome |= describe_memory(parts.memory.gather())
         report(encoded, before, after, folder=folder)
         tracked.summarise(outcome)
         tracked.log_adapter(folder / ADAPTER)
@@ -170,7 +171,7 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
 
 def describe_model(config: ModelConfig) -> dict[str, Any]:
     """The record's word on the model that was loaded."""
-    return {"path": config.path, "revision": find_commit(config)}
+    return {"path": config.path, "revision": find_commit(config), "dtype": config.dtype}
 
 
 def describe_parameters(model: nn.Module) -> dict[str, int]:
@@ -188,6 +189,11 @@ def describe_training(result: TrainingResult) -> dict[str, Any]:
     losses = figures.pop("validation_losses")
     del figures["state"]
     return figures | {"validation": {name: {"loss": loss} for name, loss in losses.items()}}
+
+
+def describe_memory(peaks: Mapping[str, Peaks]) -> dict[str, Any]:
+    """The record's peaks: of the training, and of every stage beside it."""
+    return {"peak_memory_bytes": peaks["training"], "stage_peak_memory_bytes": peaks}
 
 
 def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -190,12 +190,12 @@ def load_run(run_dir: Path, *, config: Config, checkpoint: str) -> LoadedRun:
         ValueError: for a run or checkpoint that can't be used.
         RuntimeError: for a device that is not there.
     """
-    from glm_experiments.assembly import assemble
+    from glm_experiments.assembly import assemble, resolve_dtype
     from glm_experiments.parallelism.strategies import choose_for_answers
     from glm_experiments.tuners import load_adapter
 
     adapter = find_adapter(run_dir, checkpoint)
     strategy = choose_for_answers(config.parallelism)
-    parts = assemble(config, strategy, texts=(), folder=run_dir)
+    parts = assemble(resolve_dtype(config, strategy), strategy, texts=(), folder=run_dir)
     model = load_adapter(parts.load_base(parts.plan_devices()), adapter)
     return LoadedRun(folder=run_dir, adapter=adapter, parts=parts, model=model)

@@ -115,5 +115,8 @@ def test_answers_to_plain_text_are_no_objective(typed, tmp_path):
     data = ("data=files", f"data.path={file}", "data.num_validation_rows=2", "tracking=disabled")
     done = typed.train(tmp_path / "run", *data, "objective=bleu4", tiny=())
     assert done.code == 1
-    assert "objective=bleu4: validation is plain text, so nothing is asked and answered" in done.err
+    assert (
+        "objective=validation/bleu4: validation is plain text, so nothing is asked and answered"
+        in done.err
+    )
     assert "model" not in read_record(tmp_path / "run")["environment"]

@@ -139,6 +139,25 @@ def test_a_finished_run_is_recorded(finished):
     assert record["environment"]["model"]["path"] == "package:tiny_glm"
 
 
+def test_each_stage_has_its_own_peak_memory(typed, tmp_path):
+    """Neither what answers nor what measures a loss counts as the training's."""
+    folder = tmp_path / "run"
+    # Long answers to many questions at once, beside a training of few short rows.
+    done = typed.train(
+        folder,
+        *("data.num_validation_rows=100", "evaluation.batch_size=100", "evaluation.before=false"),
+        *("evaluation.max_new_tokens=128", "training.batch_size=1", "training.micro_batch_size=1"),
+    )
+    assert done.code == 0, done.err
+    outcome = read_record(folder)["outcome"]
+    stages = outcome["stage_peak_memory_bytes"]
+    assert list(stages) == ["training", "generation", "evaluation"]
+    assert outcome["peak_memory_bytes"] == stages["training"]
+    peaks = {stage: peaks["cpu"] for stage, peaks in stages.items()}
+    assert peaks["training"] < peaks["generation"]
+    assert all(peak > 2**20 for peak in peaks.values())
+
+
 def test_a_run_leaves_its_files(finished):
     left = {path.name for path in finished.iterdir()}
     assert left >= {".hydra", "train.log", "metrics.jsonl", "predictions.jsonl", "adapter"}
@@ -187,6 +206,23 @@ def test_a_changed_setting_is_not_continued(finished, typed, tmp_path):
     again = [*overrides, "training.learning_rate=1e-3", "training.resume=never"]
     assert typed.train(folder, *again).code == 0
     assert read_record(folder)["run"]["status"] == "finished"
+
+
+def test_a_dtype_that_is_left_open_is_resolved_recorded_and_compared(typed, tmp_path):
+    from glm_experiments import runs
+
+    folder = tmp_path / "run"
+    assert typed.train(folder, "model.dtype=auto", *UNMEASURED).code == 0
+    assert read_record(folder)["config"]["model"]["dtype"] == "auto"
+    assert read_record(folder)["environment"]["model"]["dtype"] == "bfloat16"
+    said = (folder / "train.log").read_text(encoding="utf-8")
+    assert "model.dtype=auto is bfloat16 on cpu" in said
+    assert runs.read_config(folder, []).model.dtype == "bfloat16"  # whatever answers later
+    assert runs.read_config(folder, ["model.dtype=float32"]).model.dtype == "float32"
+    assert typed.train(folder, "model.dtype=bfloat16", *UNMEASURED).code == 0
+    done = typed.train(folder, "model.dtype=float32", *UNMEASURED)
+    assert done.code == 1
+    assert "model.dtype was bfloat16, now float32" in done.err
 
 
 # One loss trajectory
@@ -496,8 +532,8 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("+training.extra.adam_beta=0.9", "training.extra.adam_beta is no argument of "
-         "transformers.TrainingArguments; type e.g. +training.extra.adam_beta"),
+        ("+training.extra.adam_beta=0.9", "training.extra.adam_beta has no place in a run here; "
+         "leave it out, or type +training.extra.adam_beta"),
         ("+training.extra.optim=adamw_trch", "training.extra.optim can't be adamw_trch; type "
          "+training.extra.optim=adamw_torch"),
         ("tuner.target_modules=[nothing]", "nothing"),

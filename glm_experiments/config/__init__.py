@@ -15,6 +15,11 @@ from glm_experiments.config.data import (
     TrainOn,
 )
 from glm_experiments.config.evaluation import EvaluationConfig
+from glm_experiments.config.library_arguments import (
+    OWNED_TRAINING_ARGUMENTS,
+    PASSED_ON,
+    passed_on,
+)
 from glm_experiments.config.model import (
     AttnImplementation,
     Dequantize,
@@ -45,13 +50,7 @@ from glm_experiments.config.tracking import (
     TrackioConfig,
     WandbConfig,
 )
-from glm_experiments.config.training import (
-    OWNED_TRAINING_ARGUMENTS,
-    REFUSED_TRAINING_ARGUMENTS,
-    LrScheduler,
-    TrainingConfig,
-    batch_problems,
-)
+from glm_experiments.config.training import LrScheduler, TrainingConfig, batch_problems
 from glm_experiments.config.tuner import (
     FreezeConfig,
     FullConfig,
@@ -66,7 +65,7 @@ __all__ = [
     "LOSS",
     "MOST_GENERATED_ROWS",
     "OWNED_TRAINING_ARGUMENTS",
-    "REFUSED_TRAINING_ARGUMENTS",
+    "PASSED_ON",
     "SCHEMAS",
     "AttnImplementation",
     "Config",
@@ -113,6 +112,7 @@ __all__ = [
     "join_problems",
     "kind_of",
     "parse",
+    "passed_on",
     "positive",
     "register_schemas",
     "to_plain",

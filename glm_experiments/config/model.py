@@ -10,6 +10,7 @@ from glm_experiments.config.rules import check, positive
 
 
 class Dtype(StrEnum):
+    auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -49,7 +50,8 @@ class ModelConfig:
     revision: str | None
     """Branch, tag or commit of a hub id; null: its default branch."""
     dtype: Dtype
-    """Precision of the frozen weights and of the arithmetic."""
+    """Precision of the frozen weights and of the arithmetic; auto: bfloat16, or float16 on a GPU
+    that has none."""
     attn_implementation: AttnImplementation
     dequantize: Dequantize
     """Who turns published int8 and int4 weights into `dtype`."""

@@ -109,8 +109,10 @@ class Config:
 
     def precision_problems(self) -> list[str]:
         """What trains is at least as precise as what it is computed with."""
-        if self.tuner.dtype is TrainableDtype.float32 or self.model.dtype is Dtype.bfloat16:
+        if self.tuner.dtype is TrainableDtype.float32:
             return []
+        if self.model.dtype in (Dtype.bfloat16, Dtype.auto):
+            return []  # auto: asked again once it is known
         return [
             f"tuner.dtype={self.tuner.dtype} with model.dtype={self.model.dtype} would lose what "
             "is learned; type tuner.dtype=float32, or model.dtype=bfloat16"

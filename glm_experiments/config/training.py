@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from glm_experiments.config.library_arguments import extra_problems
 from glm_experiments.config.rules import at_most, check, positive, within
 
 
@@ -27,43 +28,6 @@ class LrScheduler(StrEnum):
 
 MOST_SAMPLES = 1_000_000
 """In an optimizer step."""
-
-# Set from typed fields or by the pipeline itself; `training.extra` may not set them again.
-OWNED_TRAINING_ARGUMENTS = {
-    "output_dir": "hydra.run.dir",
-    "per_device_train_batch_size": "training.micro_batch_size",
-    "per_device_eval_batch_size": "training.micro_batch_size",
-    "auto_find_batch_size": "training.micro_batch_size",
-    "gradient_accumulation_steps": "training.batch_size",
-    "activation_checkpointing": "training.activation_checkpointing",
-    "gradient_checkpointing": "training.activation_checkpointing",
-    "warmup_steps": "training.warmup_share",
-    "warmup_ratio": "training.warmup_share",
-    "eval_strategy": "training.eval_steps",
-    "save_strategy": "training.save_steps",
-    "logging_strategy": "training.logging_steps",
-    "seed": "seed",
-    "data_seed": "seed",
-    "report_to": "tracking",
-    "bf16": "model.dtype",
-    "fp16": "model.dtype",
-    "fsdp": "parallelism",
-    "ddp_find_unused_parameters": "parallelism",
-    "run_name": "name",
-    "remove_unused_columns": "data",
-    "logging_nan_inf_filter": "training",
-    "resume_from_checkpoint": "training.resume",
-    "metric_for_best_model": "training.early_stopping_patience",
-    "greater_is_better": "training.early_stopping_patience",
-    "load_best_model_at_end": "training.early_stopping_patience",
-    "use_cpu": "parallelism.device",
-    "disable_tqdm": "training",
-    "average_tokens_across_devices": "training",
-}
-
-
-# What the run's own loss, checkpoints and parallelism leave no place for.
-REFUSED_TRAINING_ARGUMENTS = ("label_smoothing_factor", "push_to_hub", "deepspeed", "fsdp_config")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,7 +63,7 @@ class TrainingConfig:
     resume: str
     """auto: the last complete checkpoint in the run's folder; never; or a checkpoint's folder."""
     extra: dict[str, Any]
-    """Further arguments of transformers.TrainingArguments."""
+    """Further arguments of transformers.TrainingArguments, of those in `PASSED_ON`."""
 
     def problems(self) -> list[str]:
         section = "training"
@@ -153,20 +117,7 @@ class TrainingConfig:
             "training.early_stopping_patience needs evaluations while training; "
             "type e.g. training.eval_steps=50",
         )
-        for key in self.extra:
-            owner = OWNED_TRAINING_ARGUMENTS.get(key)
-            if owner is None and key in type(self).__dataclass_fields__:
-                owner = f"training.{key}"
-            check(
-                problems,
-                owner is None,
-                f"training.extra.{key} repeats {owner}; set {owner} instead",
-            )
-            check(
-                problems,
-                key not in REFUSED_TRAINING_ARGUMENTS,
-                f"training.extra.{key} has no place in a run here; leave it out",
-            )
+        problems += extra_problems(self.extra, fields=type(self).__dataclass_fields__)
         return problems
 
 

@@ -122,6 +122,23 @@ def dtype_problem(
     return None
 
 
+def choose_dtype(devices: Iterable[torch.device]) -> torch.dtype:
+    """The 16-bit dtype of a model whose parts lie on these devices: bfloat16, whose range needs no
+    loss scale, and float16 where a GPU has none (before compute capability 8.0: V100, T4).
+
+    A CPU has it from torch, if not faster than float32 then in half the memory.
+    """
+    gpus = [device for device in devices if device.type == "cuda"]
+    return torch.bfloat16 if all(map(has_bfloat16, gpus)) else torch.float16
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16 itself; by default torch counts what it emulates."""
+    with torch.cuda.device(device):
+        has: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+    return has
+
+
 def _plan_automatic(model: Any, strategy: str, *, dtype: torch.dtype) -> DeviceMap:
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory, get_max_memory

@@ -52,6 +52,12 @@ class ShardedStrategy(Strategy):
         # Tuners change whole weights, so what is sharded here is another model.
         return shard(copy_structure(model), device=self.device)
 
+    def settle(
+        self, model: PreTrainedModel, settle: Callable[[PreTrainedModel], PreTrainedModel]
+    ) -> None:
+        # torch 2.13 gathers into buffers of the dtype that a weight had when it was sharded.
+        return
+
     def wrap(self, model: PreTrainedModel, *, trains_own_weights: bool) -> nn.Module:
         # The gradients of the model's own weights are as large as what was sharded.
         return ShardedPasses(

@@ -134,6 +134,15 @@ class Strategy:
         """`measure` as all processes call it together."""
         return measure
 
+    def settle(
+        self, model: PreTrainedModel, settle: Callable[[PreTrainedModel], PreTrainedModel]
+    ) -> None:
+        """Let a model that has been trained be what its saved state comes to, in place.
+
+        settle: does that to a model whose weights are whole.
+        """
+        settle(model)
+
     # What trains
 
     def wrap(self, model: PreTrainedModel, *, trains_own_weights: bool) -> nn.Module:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glm_experiments.config import Dtype
 from glm_experiments.config.changes import pick_comparable
 from glm_experiments.record.errors import Refused
 from glm_experiments.record.files import (
@@ -65,7 +66,8 @@ def list_changes(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
     return [
         f"{key} was {before[key]}, now {now.get(key)}"
         for key in sorted(before)
-        if before[key] != now.get(key)
+        # What is still to be chosen by the device is compared once it is.
+        if before[key] != now.get(key) and now.get(key) != Dtype.auto
     ]
 
 

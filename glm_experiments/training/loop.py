@@ -141,6 +141,7 @@ def train(
                     f"a file in {resume} is damaged, or holds more than tensors: loading that "
                     "could run code, so it is refused; copy the checkpoint again, or remove it"
                 ) from error
+    restore_forward(model)
     if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(stop.signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
@@ -172,6 +173,18 @@ def train(
 def last_loss(state: TrainerState) -> float | None:
     """The last training loss that a saved state knows of."""
     return next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+
+
+def restore_forward(model: nn.Module) -> None:
+    """Take off the autocast that accelerate puts around a model under float16: it is for training.
+
+    accelerate 1.15's own way takes off the model's own decorators, too.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is not None:
+        del model.forward
+        if model.forward != original:  # it was an instance's own: that of a split model
+            model.forward = original
 
 
 def replace_callbacks(trainer: GLMTrainer, progress: Progress) -> None:

@@ -92,8 +92,9 @@ class GLMTrainer(Trainer):
         )
         # Every model here takes num_items_in_batch and divides its summed loss by it.
         self.model_accepts_loss_kwargs = True
-        # Autocast stands in compute_loss_context_manager, for wrapped models too.
-        self.accelerator.autocast_handler = AutocastKwargs(enabled=False)
+        # Autocast stands in compute_loss_context_manager, for wrapped models too. Under float16
+        # accelerate 1.15 puts another one around the model, and one that is off would end ours.
+        self.accelerator.autocast_handler = AutocastKwargs(enabled=precision.autocast is not None)
 
     # Steps
 

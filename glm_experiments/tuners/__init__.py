@@ -7,6 +7,7 @@ from glm_experiments.tuners.tuning import (
     fold_adapter,
     fold_projection,
     merge_adapter,
+    settle_precision,
 )
 from glm_experiments.tuners.weights import count_parameters, trainable_parameters
 
@@ -20,5 +21,6 @@ __all__ = [
     "load_adapter",
     "merge_adapter",
     "save_adapter",
+    "settle_precision",
     "trainable_parameters",
 ]

@@ -43,6 +43,11 @@ class Freeze(Tuner[FreezeConfig]):
         for layer in find_layers(model)[-config.num_trainable_layers :]:
             layer.requires_grad_(True)
 
+    def settle(self, model: PreTrainedModel, *, dtype: torch.dtype) -> None:
+        """Give the last layers the precision of the others."""
+        super().settle(model, dtype=dtype)
+        take_out(model, MixedPrecision)
+
     def merge(self, model: PreTrainedModel) -> None:
         """Leave the weights where they are; one precision for all needs no casting in between."""
         take_out(model, MixedPrecision)

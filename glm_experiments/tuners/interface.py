@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from transformers import PreTrainedModel
 
 from glm_experiments.config import TrainableDtype, TunerConfig
@@ -45,6 +46,11 @@ class Tuner(ABC, Generic[C]):
     def remove(self, model: PreTrainedModel) -> None:
         """Take away what `insert` added, as far as it got; an adapter was refused."""
         return
+
+    def settle(self, model: PreTrainedModel, *, dtype: torch.dtype) -> None:
+        """Give what trained the precision that it has once it is loaded; dtype: the base's."""
+        for parameter in trainable_parameters(model).values():
+            parameter.data = parameter.data.to(dtype)
 
     def merge(self, model: PreTrainedModel) -> None:
         """Put what was trained into the model's own weights; the caller sees to their precision."""

@@ -61,6 +61,10 @@ class Lora(Tuner[LoraConfig]):
         check_targets(model, config.target_modules)
         inject(model, build_peft_config(config), dtype=getattr(torch, config.dtype))
 
+    def settle(self, model: PreTrainedModel, *, dtype: torch.dtype) -> None:
+        """Leave it: adapters are loaded in the precision that they trained in."""
+        return
+
     def remove(self, model: PreTrainedModel) -> None:
         """Take the adapters away."""
         remove_lora(model)

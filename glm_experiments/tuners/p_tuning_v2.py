@@ -69,6 +69,10 @@ class PTuningV2(Tuner[PTuningV2Config]):
         """Give every attention module a prefix."""
         insert_prefixes(model, config)
 
+    def settle(self, model: PreTrainedModel, *, dtype: torch.dtype) -> None:
+        """Leave it: prefixes are loaded in the precision that they trained in."""
+        return
+
     def remove(self, model: PreTrainedModel) -> None:
         """Take the prefixes away."""
         remove_prefixes(model)

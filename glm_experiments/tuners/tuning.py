@@ -51,6 +51,17 @@ def check_trained(trained: frozenset[str], *, own: set[str], config: TunerConfig
     )
 
 
+def settle_precision(model: PreTrainedModel) -> PreTrainedModel:
+    """Give what trained the precision that `load_adapter` gives a saved state, in place.
+
+    It may have trained in a wider one than the base's, in which it is saved and goes on.
+    """
+    origin = find_origin(model)
+    assert origin is not None
+    origin.tuner.settle(model, dtype=getattr(torch, origin.base.dtype))
+    return model
+
+
 def merge_adapter(model: PreTrainedModel) -> PreTrainedModel:
     """Turn a tuned model into a plain one of the base's class and precision, in place.
 

@@ -116,6 +116,25 @@ def test_each_checkpoint_is_another_state(typed, run_dir):
     assert min(losses, key=losses.__getitem__) == 4
 
 
+@pytest.mark.parametrize("tuner", ["full", "freeze", "lora", "p_tuning_v2"])
+def test_what_was_measured_after_training_is_what_was_saved(tuner, typed, tmp_path):
+    """Trained in float32 around bfloat16 arithmetic, saved, and loaded in bfloat16."""
+    data = ("data=identity", "data.num_train_rows=32", "data.num_validation_rows=4")
+    done = typed.train(
+        tmp_path,
+        *(f"tuner={tuner}", "model=tiny_glm", "model.dtype=bfloat16", "training.max_steps=3"),
+        *("training.learning_rate=1e-3", "training.batch_size=8", "training.micro_batch_size=8"),
+        *("evaluation.before=false", "evaluation.metrics=[perplexity]"),
+        *(*data, "tracking=disabled"),
+        tiny=(),
+    )
+    assert done.code == 0, done.err
+    assert typed(evaluate.main, tmp_path).code == 0
+    written, _ = read_evaluation(tmp_path)
+    outcome = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["outcome"]
+    assert outcome["metrics"]["after"] == written["outcome"]["metrics"]["after"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -87,7 +87,10 @@ def test_a_mistake_is_named_with_what_to_type(override, problem):
             "tuner.r=abc",
             ["tuner.r=abc", "could not be converted to Integer", "type e.g. tuner.r=8"],
         ),
-        ("model.dtype=bf16", ["expected one of [float32, bfloat16, float16]", "model.dtype="]),
+        (
+            "model.dtype=bf16",
+            ["expected one of [auto, float32, bfloat16, float16]", "model.dtype="],
+        ),
         ("training.lr_scheduler_type=cosin", ["[linear, cosine, ", "lr_scheduler_type=cosine"]),
         ("tuner.target_modules=q_proj", ["tuner.target_modules=q_proj", "str is not a ListConfig"]),
         ("training.max_steps=ten", ["to Integer; type e.g. training.max_steps=null"]),

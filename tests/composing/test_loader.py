@@ -101,3 +101,10 @@ def test_mistakes_with_a_users_own_options_are_named(my_conf):
     assert "Key 'nme' not in 'ModelConfig'" in problem
     with pytest.raises(ValueError, match="--config-dir nowhere: there is no such folder"):
         check_command_line([], config_dir="nowhere")
+
+
+def test_16_bit_models_leave_their_dtype_to_the_device(loader):
+    large = [name for name in loader.get_group_options("model") if not name.startswith("tiny_")]
+    assert len(large) > 9
+    for name in large:
+        assert compose(loader, [f"model={name}"]).model.dtype == "auto", name

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import GlmConfig, GlmForCausalLM
 
+from glm_experiments.models import devices
 from glm_experiments.models.devices import (
     check_dtype,
     dtype_problem,
@@ -94,3 +95,19 @@ def test_only_floating_point_of_16_bits_or_more():
     for dtype in (torch.int8, torch.float8_e4m3fn):
         with pytest.raises(ValueError, match=rf"cannot be loaded in {dtype}; use"):
             check_dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype"),
+    [
+        (["cpu"], torch.bfloat16),
+        (["cuda:0"], torch.bfloat16),
+        (["cuda:1"], torch.float16),
+        (["cuda:0", "cuda:1"], torch.float16),
+        (["cuda:0", "cpu"], torch.bfloat16),
+    ],
+)
+def test_a_16_bit_model_is_in_what_every_device_has(names, dtype, monkeypatch):
+    # The second is a V100 or a T4.
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: device.index == 0)
+    assert devices.choose_dtype(map(torch.device, names)) is dtype
