@@ -10,14 +10,14 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from glm_experiments.assembly import assemble, plan_run
-from glm_experiments.config import Config, ModelConfig, TrackingConfig
+from glm_experiments.config import Config, ModelConfig, TrackingConfig, to_plain
 from glm_experiments.data.conversations import Conversation, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits
 from glm_experiments.data.rendering import render_samples
@@ -72,7 +72,7 @@ def run(
     Raises:
         RunFailed: with the message for the user, once the failure is recorded.
     """
-    plain = asdict(config)
+    plain = to_plain(config)
     with record_run(output_dir, name=config.name, config=plain, overrides=overrides) as record:
         check_tracker(config.tracking)
         shown = mask_secrets(plain)  # in checkpoints and at trackers

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +32,7 @@ from glm_experiments.record.files import list_left
 from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
-from glm_experiments.record.signals import signal_of
+from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
 from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
@@ -51,7 +50,7 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     with lock_folder(folder):
         try:
             parsed = config.parse(cfg)
-            admission = admit(folder, config=asdict(parsed))
+            admission = admit(folder, config=config.to_plain(parsed))
         except (config.Impossible, Refused) as error:
             raise record_refusal(folder, cfg, str(error)) from None
         if isinstance(admission, Finished):
@@ -134,7 +133,7 @@ def dismiss_followers() -> None:
 
 
 def main() -> None:
-    """Console entry point; exits with 0, 1 (a message was printed), 130 or 143."""
+    """Console entry point; exits with 0, 1 (a message was printed), 129, 130 or 143."""
     open_closed_streams()
     world = read_world(os.environ)
     if world is not None and world.rank > 0:
@@ -175,7 +174,8 @@ def main() -> None:
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-        train()
+        with handled(interrupt, *STOPPING):
+            train()
         if failures:
             raise ValueError("\n".join(failures))
     except HydraException as error:

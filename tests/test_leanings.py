@@ -32,9 +32,10 @@ USUAL = ("torch.nn.modules.module", "torch.autograd.function")
 # Our class -> what of it replaces something of a library's class.
 OVERRIDES = {
     "GLMTrainer": """__init__ _get_train_sampler get_batch_samples compute_loss_context_manager
-        training_step floating_point_ops _move_model_to_device _wrap_model _clip_grad_norm evaluate
-        _determine_best_metric save_model _save_checkpoint _save_optimizer_and_scheduler
-        _load_optimizer_and_scheduler _load_from_checkpoint""",
+        training_step log floating_point_ops _move_model_to_device _wrap_model
+        _clip_grad_norm evaluate _determine_best_metric save_model _save_checkpoint
+        _save_optimizer_and_scheduler _load_optimizer_and_scheduler _load_from_checkpoint
+        _save_rng_state _load_rng_state""",
     "DevicelessArguments": "device",
     "Progress": "on_train_begin on_step_end on_evaluate on_save on_log on_train_end",
     "StopRequest": "on_step_end",

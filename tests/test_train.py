@@ -1,7 +1,9 @@
 """glm-train from the command line to the record: whatever a run may come to."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -108,7 +110,7 @@ def finished(tmp_path_factory, typed_once):
 
 def test_a_finished_run_is_recorded(finished):
     record = read_record(finished)
-    assert set(record) == {"run", "config", "outcome", "environment"}
+    assert set(record) == {"version", "run", "config", "outcome", "environment"}
     run, outcome = record["run"], record["outcome"]
     assert (run["name"], run["status"], run["error"]) == ("identity", "finished", None)
     assert run["duration_seconds"] > 0
@@ -278,7 +280,11 @@ def unbroken(tmp_path_factory, typed_once):
 
 @pytest.mark.parametrize(
     ("signum", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_continues_as_if_it_had_not(signum, code, typed, tmp_path, unbroken):
     folder = tmp_path / "run"
@@ -338,6 +344,29 @@ def test_a_process_that_is_stopped_exits_as_a_shell_expects(signum, code, tmp_pa
     assert process.returncode == code
     assert "Traceback" not in err
     assert read_record(folder)["run"]["status"] == "interrupted"
+    (checkpoint,) = folder.glob("checkpoint-*")
+    assert (checkpoint / "complete.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_is_closed_is_recorded_and_keeps_a_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    words = [*TINY, *UNMEASURED, "training.max_steps=2000", f"hydra.run.dir={folder}"]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "glm_experiments.train", *words])
+    os.set_blocking(terminal, False)
+
+    def has_logged():
+        with contextlib.suppress(BlockingIOError):
+            os.read(terminal, 1 << 16)  # what it shows, so that it doesn't wait for a reader
+        return (folder / "metrics.jsonl").is_file()
+
+    wait_until(has_logged, what="the first step is logged")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    record = read_record(folder)["run"]
+    assert (record["status"], record["error"]["message"]) == ("interrupted", "SIGHUP")
     (checkpoint,) = folder.glob("checkpoint-*")
     assert (checkpoint / "complete.json").is_file()
 

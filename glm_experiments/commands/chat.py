@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config
 from glm_experiments.data.conversations import Message
+from glm_experiments.record.signals import signal_of
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +153,9 @@ def answer_last(run: runs.LoadedRun, session: ChatSession, *, temperature: float
                 generation_config=settings,
                 streamer=shown,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if signal_of(error) is not signal.SIGINT:  # that ends more than an answer
+            raise
         write_now(" [stopped]\n")
     return shown.text
 
@@ -169,7 +173,9 @@ def read_lines() -> Iterator[str]:
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "").strip()
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and signal_of(error) is not signal.SIGINT:
+                raise
             print()
             return
         if line:

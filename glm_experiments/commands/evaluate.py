@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
-from glm_experiments.config import Config, FilesConfig
+from glm_experiments.config import Config, FilesConfig, to_plain
 from glm_experiments.record.files import EVALUATION, PREDICTIONS, REJECTED
 from glm_experiments.record.run import Run, record_run
 
@@ -36,7 +35,7 @@ def evaluate_run(arguments: argparse.Namespace, config: Config) -> None:
     with record_run(
         folder,
         name=config.name,
-        config=asdict(config),
+        config=to_plain(config),
         overrides=arguments.overrides,
         file_name=EVALUATION,
     ) as record:

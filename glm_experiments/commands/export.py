@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from glm_experiments import runs
 from glm_experiments.commands.command_line import build_parser, run_command
 from glm_experiments.config import Config
+from glm_experiments.record.signals import STOPPING, deferred
 from glm_experiments.record.writing import write_json
 
 
@@ -22,11 +23,17 @@ def export_run(arguments: argparse.Namespace, config: Config) -> None:
         raise ValueError(f"--to {target} exists and is not empty; give a new folder")
     runs.find_adapter(arguments.run_dir, arguments.checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
+    with (
+        deferred(*STOPPING) as signals,  # a hidden folder that is made is moved or deleted
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary,
+    ):
         folder = Path(temporary) / target.name
         try:
-            what = write_export(run, folder)
+            with signals.allowed():
+                run = runs.load_run(
+                    arguments.run_dir, config=config, checkpoint=arguments.checkpoint
+                )
+                what = write_export(run, folder)
         except SafetensorError as error:  # a full disk, which is no OSError there
             raise RuntimeError(f"--to {target} can't be written: {error}") from error
         if target.exists():

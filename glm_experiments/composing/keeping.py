@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from glm_experiments.config import SCHEMAS, kind_of
 from glm_experiments.record.files import SAVED_CONFIG
 from glm_experiments.record.masking import (
     MASK,
@@ -18,6 +19,7 @@ from glm_experiments.record.masking import (
     mask_override,
     mask_secrets,
 )
+from glm_experiments.record.versions import KEY, VERSION
 from glm_experiments.record.writing import write_text
 
 # As Hydra names it, in the folder of a sweep.
@@ -40,7 +42,7 @@ def keep_config(folder: Path, cfg: DictConfig) -> None:
     assert hydra_cfg is not None
     secrets = secrets_of(cfg)
     parts = {
-        SAVED_CONFIG.name: mask_secrets(OmegaConf.to_container(cfg)),
+        SAVED_CONFIG.name: {KEY: VERSION, **mask_secrets(with_kinds(cfg))},
         "hydra.yaml": mask_typed(OmegaConf.to_container(hydra_cfg)),
         "overrides.yaml": mask_typed(OmegaConf.to_container(context.overrides.task)),
     }
@@ -52,6 +54,17 @@ def keep_config(folder: Path, cfg: DictConfig) -> None:
         before = OmegaConf.to_container(OmegaConf.load(sweep))
         if (after := secrets.hide_all(mask_typed(before))) != before:
             write_text(sweep, render(after))
+
+
+def with_kinds(cfg: DictConfig) -> dict[str, Any]:
+    """A composed config as plain values, interpolations as they are, with its sections' kinds."""
+    plain = OmegaConf.to_container(cfg)
+    assert isinstance(plain, dict)
+    for section in SCHEMAS:
+        schema = OmegaConf.get_type(cfg[section])
+        assert schema is not None
+        plain[section]["kind"] = kind_of(section, schema)
+    return plain  # type: ignore[return-value]
 
 
 def render(part: Any) -> str:

@@ -1,5 +1,5 @@
 """The config that a run was saved with -> a config again, with overrides and the types of today.
-Knows no folder: the config comes read."""
+Knows no folder: the config comes read, and in today's fields."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
     for override in [each for each in values if each.startswith(("experiment=", "sweep="))]:
         problems.append(f"{override} is for glm-train; type what is to differ from the run")
         values.remove(override)
-    for override in options:
-        try:
-            section = override.partition("=")[0]
-            saved[section] = compose(loader, [override])[section]
-        except (HydraException, OmegaConfBaseException) as error:
-            problems.append(describe_option(loader, override, error))
     # The sections' schemas type what a user may now change.
     typed = OmegaConf.structured(schemas.Config)
     for section in schemas.SCHEMAS:
-        kind = type_of(section, saved[section])
-        typed[section] = OmegaConf.structured(kind)
+        typed[section] = OmegaConf.structured(type_of(section, saved[section]))
+        if "kind" in saved[section]:
+            del saved[section]["kind"]
+    for override in options:
+        try:
+            section = override.partition("=")[0]
+            saved[section] = typed[section] = compose(loader, [override])[section]
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.append(describe_option(loader, override, error))
     cfg = OmegaConf.merge(typed, saved)
     assert isinstance(cfg, DictConfig)
     problems += apply_values(cfg, values)
@@ -51,21 +52,20 @@ def recompose(saved: Any, overrides: list[str]) -> DictConfig:
 
 
 def type_of(section: str, cfg: DictConfig) -> type:
-    """The schema whose fields are exactly those of a section; of several such, the one that it is
-    named after.
+    """The schema whose fields are exactly those of a saved section, of the kind that it says.
 
-    A name alone does not tell: an option of the user's own may have any.
+    Where it says none, as before version 2, of several such the one that it is named after. A name
+    alone does not tell: an option of the user's own may have any.
 
     Raises:
-        ValueError: where no schema has these fields.
+        ValueError: where there is none.
     """
-    keys = set(cfg)
+    name, keys = cfg.get("name"), set(cfg) - {"kind"}
     fitting = {
-        name: schema
-        for name, schema in schemas.SCHEMAS[section].items()
-        if {each.name for each in fields(schema)} == keys
+        kind: schema
+        for kind, schema in schemas.SCHEMAS[section].items()
+        if {each.name for each in fields(schema)} == keys and kind == cfg.get("kind", kind)
     }
-    name = cfg.get("name")
     if not fitting:
         raise ValueError(f"the saved {section} ({name}) is of another version of this tool")
     return fitting[name] if name in fitting else next(iter(fitting.values()))

@@ -32,7 +32,7 @@ from glm_experiments.config.parallelism import (
     device_problems,
     devices_problems,
 )
-from glm_experiments.config.registration import SCHEMAS, parse, register_schemas
+from glm_experiments.config.registration import SCHEMAS, kind_of, parse, register_schemas, to_plain
 from glm_experiments.config.root import Config
 from glm_experiments.config.rules import Impossible, check, join_problems, positive, within
 from glm_experiments.config.tracking import (
@@ -106,8 +106,10 @@ __all__ = [
     "device_problems",
     "devices_problems",
     "join_problems",
+    "kind_of",
     "parse",
     "positive",
     "register_schemas",
+    "to_plain",
     "within",
 ]

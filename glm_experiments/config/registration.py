@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -67,3 +70,17 @@ def parse(cfg: DictConfig) -> Config:
     if problems := config.problems():
         raise Impossible(join_problems(problems))
     return config
+
+
+def kind_of(section: str, schema: type) -> str:
+    """Which of a section's schemas it is, as `defaults` name it: `lora`."""
+    return next(kind for kind, each in SCHEMAS[section].items() if each is schema)
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """A config as nested plain values, as it is kept: with the kind of every section that has
+    several, which a name of the user's own doesn't tell."""
+    plain = asdict(config)
+    for section in SCHEMAS:
+        plain[section]["kind"] = kind_of(section, type(getattr(config, section)))
+    return plain

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glm_experiments.processes.standstill import LOOK_SECONDS, Standstill
 from glm_experiments.processes.worker import Report, Work, serve
 from glm_experiments.record.errors import Interrupted
 from glm_experiments.record.files import numbered_checkpoints, rank_log_name
@@ -52,8 +53,8 @@ def run_workers(work: Work, run: Run, *, num_processes: int, folder: Path) -> No
     folder: keeps what a worker other than the first said, where it failed.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, which the workers get, too; at once at the second.
-        RuntimeError: where a worker died without a word.
+        Interrupted: after a signal, which the workers get, too; at once at the second.
+        RuntimeError: where a worker died without a word, or stands still.
         Exception: whatever ended a worker first.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -111,7 +112,7 @@ def start(work: Work, *, rank: int, environment: dict[str, str], folder: Path) -
 
 @contextmanager
 def forwarded_signals(workers: list[Worker]) -> Iterator[list[int]]:
-    """Inside, the first SIGINT or SIGTERM goes to the workers, the second one raises here."""
+    """Inside, the first signal goes to the workers, the second one raises here."""
     received: list[int] = []
 
     def forward(signum: int, _frame: FrameType | None) -> None:
@@ -133,6 +134,7 @@ def supervise(workers: list[Worker]) -> BaseException | None:
         What ended the run, if it did not end well.
     """
     deadline: float | None = None
+    standstill = Standstill()
     while alive := [worker for worker in workers if worker.process.is_alive()]:
         for worker in workers:
             listen(worker)
@@ -145,7 +147,12 @@ def supervise(workers: list[Worker]) -> BaseException | None:
             ask_how_far(workers[0])
             return first_error(workers)
         links = [each.link for each in workers if each.is_listening]
-        wait([*links, *(worker.process.sentinel for worker in alive)], timeout=left)
+        patient = LOOK_SECONDS if left is None else min(left, LOOK_SECONDS)
+        wait([*links, *(worker.process.sentinel for worker in alive)], timeout=patient)
+        ranks = {worker.process.pid: worker.rank for worker in alive}
+        if (problem := standstill.look(ranks)) is not None:
+            ask_how_far(workers[0])
+            return RuntimeError(f"{problem}{how_to_continue(workers[0].folder)}")
     for worker in workers:
         listen(worker)
     return first_error(workers)
@@ -195,13 +202,17 @@ def describe_death(rank: int, code: int, *, folder: Path) -> str:
     how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
     hint = ", as the system does when the machine's memory runs out" if code == -9 else ""
     said = "the log above" if rank == 0 else f"the log above and {rank_log_name(rank)}"
-    again = ""
-    if numbered_checkpoints(folder):
-        again = (
-            f", and type the same command and hydra.run.dir={folder} to continue from the last "
-            "checkpoint (in a sweep, its hydra.sweep.dir)"
-        )
     return (
         f"the process of rank {rank} ended unexpectedly ({how}{hint}), so all others were stopped; "
-        f"see {said}{again}"
+        f"see {said}{how_to_continue(folder)}"
+    )
+
+
+def how_to_continue(folder: Path) -> str:
+    """What to type to go on with the run in a folder, where it left a checkpoint."""
+    if not numbered_checkpoints(folder):
+        return ""
+    return (
+        f", and type the same command and hydra.run.dir={folder} to continue from the last "
+        "checkpoint (in a sweep, its hydra.sweep.dir)"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glm_experiments.record.files import MARKER
+from glm_experiments.record.versions import KEY, VERSION, migrate_settings, read_version
 from glm_experiments.record.writing import write_json
 
 
@@ -21,7 +22,17 @@ def write_marker(folder: Path, *, settings: Mapping[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MARKER
     }
-    write_json(folder / MARKER, {"files": files, "settings": settings})
+    write_json(folder / MARKER, {KEY: VERSION, "files": files, "settings": settings})
+
+
+def read_marked_settings(folder: Path) -> dict[str, Any]:
+    """With which settings a whole folder was made, in today's fields.
+
+    Raises:
+        ValueError: for a folder of a later version.
+    """
+    marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    return migrate_settings(read_version(marker, source=folder / MARKER), marker["settings"])
 
 
 def checksum(file: Path) -> int:

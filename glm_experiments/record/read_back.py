@@ -15,13 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from glm_experiments.record.files import RESULTS, SAVED_CONFIG, TRAINED
+from glm_experiments.record.versions import migrate, migrate_config, read_version
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """The record of a run; None: it was killed, still runs, or there is no run.
+    """The record of a run, as today's; None: it was killed, still runs, or there is no run.
 
     Raises:
-        ValueError: for a file that holds no record.
+        ValueError: for a file that holds no record, or one of a later version.
     """
     file = run_dir / RESULTS
     if not file.is_file():
@@ -29,7 +30,7 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
     record = read_object(file)
     if not all(isinstance(record.get(each), dict) for each in ("run", "config", "outcome")):
         raise ValueError(f"{file} is no run's record; copy it again, or remove it")
-    return record
+    return migrate(read_version(record, source=file), record)
 
 
 def swept_value(outcome: Mapping[str, Any]) -> float | None:
@@ -41,19 +42,19 @@ def swept_value(outcome: Mapping[str, Any]) -> float | None:
 def read_trained_config(run_dir: Path) -> Mapping[str, Any] | None:
     """The config of what was trained in a folder, nested; before anything was, of what will be.
 
-    None: the folder holds no run. Interpolations are resolved, secrets hidden.
+    None: the folder holds no run. In today's fields; interpolations are resolved, secrets hidden.
 
     Raises:
         ValueError: for a file that holds none.
     """
     if (run_dir / TRAINED).is_file():
-        return read_object(run_dir / TRAINED)
+        return read_saved(read_object(run_dir / TRAINED), source=run_dir / TRAINED)
     if (record := read_record(run_dir)) is not None:  # of a run from before there was the former
         config: dict[str, Any] = record["config"]
         return config
     if not (run_dir / SAVED_CONFIG).is_file():
         return None
-    return read_composed(run_dir / SAVED_CONFIG)
+    return read_saved(read_composed(run_dir / SAVED_CONFIG), source=run_dir / SAVED_CONFIG)
 
 
 def read_composed(file: Path) -> Mapping[str, Any]:
@@ -69,6 +70,15 @@ def read_composed(file: Path) -> Mapping[str, Any]:
     if not isinstance(composed, dict):
         raise ValueError(f"{file} holds no config; copy it again, or remove it")
     return composed  # type: ignore[return-value]
+
+
+def read_saved(config: Mapping[Any, Any], *, source: Path) -> dict[str, Any]:
+    """A saved config in today's fields.
+
+    Raises:
+        ValueError: for one of a later version.
+    """
+    return migrate_config(read_version(config, source=source), config)
 
 
 def read_object(file: Path) -> dict[str, Any]:

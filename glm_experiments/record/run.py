@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,8 @@ from glm_experiments.record.environment import capture_environment, read_git_sta
 from glm_experiments.record.errors import Refused, RunFailed, clear_frames, status_of
 from glm_experiments.record.files import LOCK, RESULTS, has_trained
 from glm_experiments.record.masking import Secrets, find_secrets, mask_override, mask_secrets
-from glm_experiments.record.signals import handled, interrupt, signal_of
+from glm_experiments.record.signals import STOPPING, deferred, signal_of
+from glm_experiments.record.versions import KEY, VERSION
 from glm_experiments.record.writing import FULL_DISK, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,14 @@ def record_run(
     Raises:
         RunFailed: where the block raised; the error itself is recorded. And where another process
             is at work in the folder, whose record is left alone.
-        KeyboardInterrupt: where SIGINT or SIGTERM ended the block, as `Interrupted` for SIGTERM.
+        Interrupted: where a signal ended the block, or came while the record was written.
     """
     gc.collect()  # what an earlier run of this process left in reference cycles
     output_dir.mkdir(parents=True, exist_ok=True)
-    with lock_folder(output_dir):
+    with lock_folder(output_dir), deferred(*STOPPING) as signals:
         record = Record(output_dir / file_name, name=name, config=config, overrides=overrides)
         try:
-            with handled(interrupt, signal.SIGTERM):  # SIGINT interrupts by itself
+            with signals.allowed():
                 yield record.run
             record.write("finished")
         except KeyboardInterrupt as error:
@@ -105,6 +105,7 @@ class Record:
             "overrides": [mask_override(override) for override in self._overrides],
         }
         sections = {
+            KEY: VERSION,
             "run": self._secrets.hide_all(about),
             "config": self._secrets.hide_all(mask_secrets(self._config)),
             "outcome": self.run.outcome,

@@ -18,14 +18,14 @@ from glm_experiments.config.changes import pick_comparable
 from glm_experiments.record.errors import Refused
 from glm_experiments.record.files import (
     ADAPTER,
-    MARKER,
     TRAINED,
     checkpoint_name,
     numbered_checkpoints,
 )
 from glm_experiments.record.former import set_aside
-from glm_experiments.record.markers import what_is_broken
+from glm_experiments.record.markers import read_marked_settings, what_is_broken
 from glm_experiments.record.masking import mask_secrets
+from glm_experiments.record.versions import KEY, VERSION
 from glm_experiments.record.writing import encode_json, write_json
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def check_settings(checkpoint: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         Refused: naming them.
     """
-    saved = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["settings"]
+    saved = read_marked_settings(checkpoint)
     if changes := list_changes({key: saved[key] for key in settings if key in saved}, settings):
         raise Refused(
             f"{checkpoint} was made with other settings: {'; '.join(changes)}; {HOW_TO_GO_ON}"
@@ -126,7 +126,7 @@ def begin_training(
     if checkpoint is not None:
         check_settings(checkpoint, settings)
         set_aside(run_dir, list_later(run_dir, checkpoint))
-    write_json(run_dir / TRAINED, mask_secrets(config))
+    write_json(run_dir / TRAINED, {KEY: VERSION, **mask_secrets(config)})
     return Start(checkpoint=checkpoint, settings=settings)
 
 

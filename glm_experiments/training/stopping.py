@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: finish the step, keep a checkpoint, then stop."""
+"""A signal while training: finish the step, keep a checkpoint, then stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Inside, the first SIGINT or SIGTERM asks for a stop and the second one stops at once."""
+    """Inside, the first signal asks for a stop and the second one stops at once."""
     request = StopRequest()
     with handled(request.receive, *STOPPING):
         yield request

@@ -23,6 +23,12 @@ from glm_experiments.record.files import ADAPTER, checkpoint_name
 from glm_experiments.record.markers import write_marker
 from glm_experiments.training import checkpoints
 from glm_experiments.training.arguments import Precision
+from glm_experiments.training.remembered import (
+    UnloggedLoss,
+    restore_device_states,
+    save_device_states,
+    write_loss,
+)
 from glm_experiments.training.state import (
     Adapter,
     restore_optimizer_state,
@@ -76,6 +82,7 @@ class GLMTrainer(Trainer):
         self.order = EpochOrder(rows, seed=args.seed)
         self.num_tokens = 0  # real ones, of the whole training: a resume goes on counting
         self.last_pass_loss: torch.Tensor | None = None
+        self.unlogged_loss = UnloggedLoss()
         super().__init__(
             model=model,
             args=args,
@@ -116,7 +123,16 @@ class GLMTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         self.last_pass_loss = loss
+        self.unlogged_loss.add(loss)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:  # the library's own forgets at a stop what it had not logged
+            step = self.state.global_step
+            total = self.accelerator.gather(self.unlogged_loss.sum).mean().item()
+            logs["loss"] = total / (step - self.unlogged_loss.logged_step)
+            self.unlogged_loss.clear(step)
+        super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Batch) -> int:
         return 0  # an estimate that counts padding and ignores what is frozen
@@ -172,11 +188,13 @@ class GLMTrainer(Trainer):
                 f"e.g. training.learning_rate={self.args.learning_rate / 10:g}"
             )
         self.state.num_input_tokens_seen = self.num_tokens
+        unlogged_loss = self.unlogged_loss.describe()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             assert self.args.output_dir is not None
             run_dir, step = Path(self.args.output_dir), self.state.global_step
+            write_loss(run_dir / checkpoint_name(step), unlogged_loss)
             write_marker(run_dir / checkpoint_name(step), settings=self.settings)
             checkpoints.remove_old(
                 run_dir,
@@ -205,8 +223,19 @@ class GLMTrainer(Trainer):
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        folder = Path(resume_from_checkpoint) / ADAPTER
-        restore_state(self.model, self.adapter.read(folder))
+        checkpoint = Path(resume_from_checkpoint)
+        restore_state(self.model, self.adapter.read(checkpoint / ADAPTER))
+        self.unlogged_loss.read(checkpoint)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.world_size == 1:  # of several processes each has one device
+            save_device_states(Path(output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None and self.args.world_size == 1:
+            restore_device_states(Path(checkpoint))
 
 
 class FollowEpoch(TrainerCallback):

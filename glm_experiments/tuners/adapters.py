@@ -20,8 +20,9 @@ from glm_experiments.config import SCHEMAS, OwnWeights, TunerConfig
 from glm_experiments.models.published.settings_files import blame, read_settings
 from glm_experiments.record.files import ADAPTER, MARKER, numbered_checkpoints
 from glm_experiments.record.markers import what_is_broken
+from glm_experiments.record.versions import KEY, VERSION, migrate_config, read_version
 from glm_experiments.tuners import peft_folders, published_prefix
-from glm_experiments.tuners.choosing import choose_tuner
+from glm_experiments.tuners.choosing import choose_tuner, kind_of_tuner
 from glm_experiments.tuners.interface import WEIGHTS, Tuner
 from glm_experiments.tuners.lora import Lora
 from glm_experiments.tuners.origins import (
@@ -54,6 +55,8 @@ class TunerAdapter:
         self.tuner = origin.tuner
         self.write_companions = origin.tuner.plan_companions(model, base=base)
         self.description = {
+            KEY: VERSION,
+            "kind": kind_of_tuner(origin.tuner),
             "tuner": origin.settings,
             "prompt_format": str(prompt_format),
             "base": {**asdict(origin.base), "name": base},
@@ -183,10 +186,13 @@ def find_own(folder: Path) -> tuple[Tuner[Any], Load]:
     if (folder / MARKER).is_file() and (problem := what_is_broken(folder)) is not None:
         raise ValueError(f"{folder} can't be used: {problem}; copy it again")
     description = read_settings(folder / DESCRIPTION)
+    version = read_version(description, source=folder / DESCRIPTION)
     try:
-        settings: dict[str, Any] = description["tuner"]
+        settings: dict[str, Any] = migrate_config(version, {"tuner": description["tuner"]})["tuner"]
         base = Base(**description["base"])
-        schema: type[TunerConfig] = SCHEMAS["tuner"][settings["name"]]
+        # What says no kind has the name of one.
+        kind = description.get("kind", settings["name"])
+        schema: type[TunerConfig] = SCHEMAS["tuner"][kind]
         tuner = choose_tuner(schema)
         config = tuner.read_config(schema, settings)
     except (KeyError, TypeError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from glm_experiments.config import SCHEMAS
 from glm_experiments.config import tuner as schemas
 from glm_experiments.tuners.freeze import Freeze
 from glm_experiments.tuners.full import Full
@@ -25,3 +26,9 @@ def choose_tuner(schema: type[schemas.TunerConfig]) -> Tuner[Any]:
             return Full()
         case _:
             raise AssertionError(f"no tuner for {schema.__name__}: it has no case in {__name__}")
+
+
+def kind_of_tuner(tuner: Tuner[Any]) -> str:
+    """Which kind a tuner is, as the schemas name it."""
+    kinds = SCHEMAS["tuner"].items()
+    return next(kind for kind, schema in kinds if type(choose_tuner(schema)) is type(tuner))

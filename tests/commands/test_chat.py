@@ -156,6 +156,21 @@ def test_ctrl_c_keeps_what_there_is_of_an_answer(run_dir, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{answer} [stopped]\n"
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("place", ["answer", "prompt"])
+def test_what_ends_a_program_ends_a_chat(signum, code, place, typed, run_dir, monkeypatch):
+    def stop(*_):
+        signal.raise_signal(signum)
+
+    if place == "answer":
+        monkeypatch.setattr(PrintedAnswer, "put", stop)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("a\nb\n"))
+    else:
+        monkeypatch.setattr("builtins.input", stop)
+    done = typed(chat.main, run_dir)
+    assert (done.code, done.err.endswith("glm-chat: interrupted\n")) == (code, True)
+
+
 def test_bytes_that_are_no_text_are_read_all_the_same(monkeypatch):
     typed = io.TextIOWrapper(io.BytesIO(b"1+1=\xff?\n"), encoding="utf-8", errors="strict")
     monkeypatch.setattr(sys, "stdin", typed)

@@ -23,7 +23,7 @@ def test_a_run_is_measured_on_its_own_data(typed, run_dir):
     done = typed(evaluate.main, run_dir)
     assert done.code == 0, done.err
     written, folder = read_evaluation(run_dir)
-    assert set(written) == {"run", "config", "outcome", "environment"}
+    assert set(written) == {"version", "run", "config", "outcome", "environment"}
     assert written["run"]["status"] == "finished"
     assert written["outcome"]["checkpoint"] == "last"
     metrics = written["outcome"]["metrics"]["after"]

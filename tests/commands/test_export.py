@@ -1,8 +1,10 @@
 """glm-export: folders that load without this package's help, with the adapter's own logits."""
 
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -144,3 +146,30 @@ def test_a_fully_tuned_model_is_a_plain_checkpoint(typed, tmp_path):
     with torch.no_grad():
         logits = load_model(str(target), dtype=torch.float32)(input_ids=IDS).logits
     torch.testing.assert_close(logits, logits_of_run(folder), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_leaves_a_whole_export_or_nothing(
+    signum, code, run_dir, typed, tmp_path, monkeypatch
+):
+    write, remove = export.write_export, tempfile.TemporaryDirectory.cleanup
+
+    def write_and_stop(run, folder):
+        write(run, folder)
+        signal.raise_signal(signum)
+
+    def stop_and_remove(self):
+        signal.raise_signal(signum)  # once more
+        remove(self)
+
+    monkeypatch.setattr(export, "write_export", write_and_stop)
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", stop_and_remove)
+    assert typed(export.main, run_dir, "--to", tmp_path / "one" / "merged").code == code
+    assert list((tmp_path / "one").iterdir()) == []
+    monkeypatch.setattr(export, "write_export", write)
+    done = typed(export.main, run_dir, "--to", tmp_path / "two" / "merged")
+    assert done.code == code  # what came while it was moved ends it afterwards
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["merged"]
+    assert (tmp_path / "two" / "merged" / "prompt_format.json").is_file()

@@ -66,3 +66,15 @@ def test_a_section_of_another_version_is_named(loader):
     saved.tuner.later = 1
     with pytest.raises(ValueError, match=r"the saved tuner \(lora\) is of another version"):
         recompose(saved, [])
+
+
+def test_a_kind_that_is_stored_tells_more_than_a_name(loader):
+    saved = as_saved(loader, "parallelism=sharded", "parallelism.name=mine", "tuner.name=full")
+    saved.parallelism.kind, saved.tuner.kind = "sharded", "lora"
+    cfg = recompose(saved, ["parallelism.num_devices=4"])
+    assert OmegaConf.get_type(cfg.parallelism) is config.ShardedConfig
+    assert OmegaConf.get_type(cfg.tuner) is config.LoraConfig
+    assert config.parse(cfg).parallelism == config.ShardedConfig(name="mine", num_devices=4)
+    saved.tuner.kind = "full"  # whose fields are others
+    with pytest.raises(ValueError, match=r"the saved tuner \(full\) is of another version"):
+        recompose(saved, [])

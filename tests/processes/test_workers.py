@@ -14,6 +14,7 @@ import pytest
 from glm_experiments.processes.workers import describe_death, run_workers
 from glm_experiments.record.errors import Diverged, Interrupted, status_of
 from glm_experiments.record.run import Run
+from glm_experiments.record.signals import STOPPING
 from tests.processes import works
 from tests.waiting import wait_until
 
@@ -84,7 +85,7 @@ def test_a_death_names_the_logs_there_are_and_how_to_continue(tmp_path):
     assert how in describe_death(1, 7, folder=tmp_path)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", STOPPING)
 def test_a_signal_reaches_every_worker_once(signum, tmp_path, monkeypatch):
     monkeypatch.setenv("READY_FOLDER", str(tmp_path))
 
@@ -116,6 +117,38 @@ def test_a_second_signal_ends_at_once(tmp_path, monkeypatch):
         start(works.ignore_signals, tmp_path)
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_worker_that_stands_still_is_named_and_ends_the_run(
+    goes_on, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("READY_FOLDER", str(tmp_path))
+    for module in ("standstill", "workers"):
+        monkeypatch.setattr(f"glm_experiments.processes.{module}.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("glm_experiments.processes.standstill.MOST_LOOKS", 10**6 if goes_on else 5)
+    run = Run()
+
+    def let_go_on() -> None:
+        works.wait_for_ready(tmp_path, count=2)
+        wait_until(lambda: "kill -CONT" in caplog.text, what="it is named")
+        os.kill(int(caplog.text.split("kill -CONT ")[1].split()[0]), signal.SIGCONT)
+        (tmp_path / "a.go").touch()
+
+    work = functools.partial(run_workers, works.stand_still, run, num_processes=2, folder=tmp_path)
+    if goes_on:
+        thread = threading.Thread(target=let_go_on)
+        thread.start()
+        work()
+        thread.join()
+    else:
+        (tmp_path / "checkpoint-2").mkdir()
+        with pytest.raises(RuntimeError, match=r"rank 1 \(\d+\) stood still for .* to continue"):
+            work()
+    assert run.outcome["rank"] == 0
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1  # of a slow one, nothing
+    assert "the process of rank 1 (" in warnings[0]
 
 
 def test_workers_do_not_outlive_their_parent(tmp_path):

@@ -11,6 +11,7 @@ from typing import NoReturn
 from glm_experiments.processes.workers import run_workers
 from glm_experiments.record.errors import Diverged
 from glm_experiments.record.run import Run
+from glm_experiments.record.signals import STOPPING
 from tests.waiting import HANG_SECONDS, wait_until
 
 WAITED_OUT = "waited_out"
@@ -76,7 +77,7 @@ def stop_nicely(run: Run) -> None:
     """As training does: a signal is noted, and the work stops a moment later."""
     begin(run)
     noted: list[int] = []
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in STOPPING:
         signal.signal(each, lambda signum, _: noted.append(signum))
     signal_ready()
     while not noted:
@@ -92,6 +93,17 @@ def ignore_signals(run: Run) -> None:
         signal.signal(each, signal.SIG_IGN)
     signal_ready()
     time.sleep(10 * HANG_SECONDS)
+
+
+def stand_still(run: Run) -> None:
+    """The second is stopped, and the first waits for it; both were slow before."""
+    begin(run)
+    time.sleep(1)
+    signal_ready()
+    if is_rank(1):
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
+    wait_until(lambda: list(Path(os.environ["READY_FOLDER"]).glob("*.go")), what="it goes on")
 
 
 def signal_ready() -> None:

@@ -59,7 +59,7 @@ def test_a_finished_run_is_recorded_whole(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("of an earlier attempt")
     before = time.perf_counter()
     written = record(tmp_path, block)
-    assert list(written) == ["run", "config", "outcome", "environment"]
+    assert list(written) == ["version", "run", "config", "outcome", "environment"]
     assert written["run"]["name"] == "try"
     assert written["run"]["status"] == "finished"
     assert written["run"]["error"] is None
@@ -178,22 +178,53 @@ def test_a_failed_run_lets_go_of_its_memory(tmp_path: Path) -> None:
     assert kept[0]() is None
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_recorded_and_passed_on(tmp_path: Path, signum: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def block(_run: Run) -> None:
         os.kill(os.getpid(), signum)
 
-    with pytest.raises(KeyboardInterrupt) as interrupted:
+    with pytest.raises(Interrupted) as interrupted:
         record(tmp_path, block)
     written = record.last  # type: ignore[attr-defined]
     assert written["run"]["status"] == "interrupted"
     assert written["run"]["error"]["message"] == signum.name
-    if signum == signal.SIGTERM:
-        assert isinstance(interrupted.value, Interrupted)
-        assert interrupted.value.args == (signal.SIGTERM,)
+    assert interrupted.value.args == (signum,)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "finished"),
+        (ValueError("no column q"), "failed"),
+        (Interrupted(signal.SIGTERM), "interrupted"),
+    ],
+)
+def test_a_signal_while_the_record_is_written_waits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+    status: str,
+    signum: signal.Signals,
+) -> None:
+    from glm_experiments.record import run as module
+
+    def send(*_: object) -> dict[str, Any]:
+        os.kill(os.getpid(), signum)
+        return {}
+
+    for function in ("read_git_state", "capture_environment"):  # before the block and after it
+        monkeypatch.setattr(module, function, send)
+        with pytest.raises(Interrupted):
+            record(tmp_path, lambda _: None if error is None else raising(error)(Run()))
+        written = record.last  # type: ignore[attr-defined]
+        is_before = function == "read_git_state"
+        assert written["run"]["status"] == ("interrupted" if is_before else status)
+        monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "results.json"]
 
 
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(
