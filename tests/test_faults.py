@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -163,23 +162,21 @@ PHASES = {
     "reporting": ("glm_experiments.experiment.write_predictions", 1),
     "writing the record": ("glm_experiments.record.run.capture_environment", 1),
 }
-HANGUP = pytest.mark.xfail(strict=False, reason="SIGHUP is not answered yet")
-RECORD = pytest.mark.xfail(strict=False, reason="a signal while the record is written loses it")
 SIGNALS = [
     ("composing", signal.SIGINT),
     ("reading data", signal.SIGTERM),
     ("loading", signal.SIGINT),
-    pytest.param("before", signal.SIGHUP, marks=HANGUP),
+    ("before", signal.SIGHUP),
     ("before", signal.SIGTERM),
     ("training", signal.SIGINT),
     ("training", signal.SIGTERM),
-    pytest.param("training", signal.SIGHUP, marks=HANGUP),
+    ("training", signal.SIGHUP),
     ("saving", signal.SIGTERM),
     ("keeping", signal.SIGINT),
     ("after", signal.SIGTERM),
     ("reporting", signal.SIGINT),
-    pytest.param("writing the record", signal.SIGTERM, marks=RECORD),
-    pytest.param("writing the record", signal.SIGINT, marks=RECORD),
+    ("writing the record", signal.SIGTERM),
+    ("writing the record", signal.SIGINT),
 ]
 
 
@@ -307,7 +304,7 @@ def test_a_damaged_run_goes_on_or_says_what_is_damaged(
 def test_a_finished_run_whose_record_is_damaged_is_refused(
     name: str, used: Path, undisturbed: Path
 ) -> None:
-    given = asdict(parse_run())
+    given = config.to_plain(parse_run())
     for number in range(20):
         damage_file(used / name, Random(f"{SEED} record {number}"))
         damaged = used / name
@@ -522,7 +519,7 @@ def change(value: Any) -> Any:
 
 
 def test_every_setting_is_held_against_what_was_trained(used: Path) -> None:
-    given = asdict(parse_run())
+    given = config.to_plain(parse_run())
     before = contents(used)
     assert isinstance(admit(used, config=given), Finished)
     num_refused = 0
@@ -612,11 +609,11 @@ def test_a_model_that_brings_code_is_loaded_without_it(warm: Warm, tmp_path: Pat
 # 15: secrets
 
 
-@pytest.mark.xfail(strict=False, reason="complete.json and .hydra hold what was typed")
 def test_a_secret_is_written_nowhere(warm: Warm, tmp_path: Path) -> None:
     more = f"+training.extra.hub_token={SECRET}"
     environment = {"WANDB_API_KEY": SECRET, "HF_TOKEN": SECRET}
-    ended = warm.run(*command(tmp_path / "run", *more), environment=environment)
+    ended = warm.run(*command(tmp_path / "run", more), environment=environment)
+    assert ended.code == 0 or "hub_token" in ended.err, ended.err
     assert "Traceback" not in ended.err
     said = [(ended.out + ended.err).encode(), *contents(tmp_path).values()]
     assert not [each for each in said if SECRET.encode() in each]

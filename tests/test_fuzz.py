@@ -306,6 +306,7 @@ def run_case(run_dir: Path) -> Case:
 
     def case(rng: Random, home: Path) -> tuple[list[str], Callable[[], object]]:
         folder, words = copy_damaged(run_dir, home, rng, names)
+        words += [f"{section}." for section in ("model", "data", "training", "evaluation")]
         # The config is read from the first of these that is there, then from Hydra's.
         for name in ("config.json", "results.json"):
             if rng.random() < 0.5 and (folder / name).is_file():
