@@ -152,32 +152,38 @@ def check_result(folder: Path, like: Path) -> None:
 
 PHASES = {
     "composing": ("glm_experiments.train.checking.check_command_line", 1),
+    "importing": ("glm_experiments.experiment.run", 1),
     "reading data": ("glm_experiments.experiment.load_splits", 1),
+    "encoding": ("glm_experiments.experiment.encode_splits", 1),
     "loading": ("glm_experiments.assembly.prepare_model", 1),
     "before": ("glm_experiments.assembly.Assembly.evaluate_base", 1),
     "training": ("glm_experiments.record.metrics_log.MetricsLog.log", 3),
     "saving": ("glm_experiments.training.trainer.write_marker", 2),
+    "last step": ("glm_experiments.record.metrics_log.MetricsLog.log", NUM_STEPS),
+    "training's end": ("glm_experiments.training.progress.Progress.on_train_end", 1),
     "keeping": ("glm_experiments.experiment.write_marked", 1),
     "after": ("glm_experiments.assembly.Assembly.evaluate_tuned", 1),
     "reporting": ("glm_experiments.experiment.write_predictions", 1),
     "writing the record": ("glm_experiments.record.run.capture_environment", 1),
 }
 SIGNALS = [
-    ("composing", signal.SIGINT),
+    ("composing", signal.SIGTERM),
+    ("importing", signal.SIGINT),
     ("reading data", signal.SIGTERM),
+    ("encoding", signal.SIGHUP),
     ("loading", signal.SIGINT),
     ("before", signal.SIGHUP),
-    ("before", signal.SIGTERM),
     ("training", signal.SIGINT),
-    ("training", signal.SIGTERM),
     ("training", signal.SIGHUP),
     ("saving", signal.SIGTERM),
+    ("last step", signal.SIGINT),
+    ("training's end", signal.SIGTERM),
     ("keeping", signal.SIGINT),
-    ("after", signal.SIGTERM),
+    ("after", signal.SIGHUP),
     ("reporting", signal.SIGINT),
     ("writing the record", signal.SIGTERM),
-    ("writing the record", signal.SIGINT),
 ]
+TRAINED = ("training", "saving", "last step", "training's end", "keeping", "after")
 
 
 @pytest.mark.parametrize(("phase", "signum"), SIGNALS)
@@ -194,8 +200,7 @@ def test_a_signal(
         record = read_record(folder)["run"]
         assert (record["status"], record["error"]["message"]) == ("interrupted", signum.name)
     assert not [path for path in folder.glob(".*") if path.name not in (".hydra", ".lock")]
-    if phase in ("training", "saving", "keeping", "after"):
-        assert whole_checkpoints(folder)
+    assert phase not in TRAINED or whole_checkpoints(folder)
     check_goes_on(warm, folder, undisturbed)
 
 
