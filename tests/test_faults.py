@@ -231,6 +231,20 @@ def test_a_run_killed_while_it_writes(
     check_goes_on(warm, folder, undisturbed)
 
 
+def test_an_export_killed_while_it_writes(warm: Warm, undisturbed: Path, tmp_path: Path) -> None:
+    typed = (undisturbed, "--to", tmp_path / "merged")
+    export = functools.partial(warm.run, *typed, main="glm_experiments.commands.export.main")
+    fault = Fault(place="glm_experiments.commands.export.shutil.move", signum=signal.SIGKILL)
+    before = contents(undisturbed)
+    assert export(fault=fault).code == -signal.SIGKILL
+    (half,) = tmp_path.glob(".merged-*")
+    assert export().code == 0
+    assert not half.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    assert contents(undisturbed) == before
+
+
 # 3: a full disk
 
 
@@ -258,7 +272,10 @@ def test_a_full_disk(
     small_disk: Callable[[str], None], warm: Warm, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "disk" / "run"
-    check_named(warm.run(*command(folder)), "space", str(folder))
+    num_bytes = sum(map(len, contents(undisturbed).values()))
+    for share in (0.1, 0.5, 0.9):
+        small_disk(str(int(share * num_bytes)))
+        check_named(warm.run(*command(folder)), "space", str(folder))
     small_disk("64m")
     check_goes_on(warm, folder, undisturbed)
 
@@ -425,24 +442,22 @@ def test_every_mistake_is_named_with_what_to_type(base: str, mistakes: dict[str,
     assert sorted(report(*base.split(), *mistakes)) == sorted(mistakes.values())
 
 
-@pytest.mark.xfail(strict=False, reason="these pass, are refused, or are told otherwise by now")
-@pytest.mark.parametrize(
-    ("typed", "parts"),
-    [
-        ("training.learning_rate=inf", ["training.learning_rate", "inf"]),
-        ("data.context_length=1000000000", ["data.context_length"]),
-        ("data.num_train_rows=99999999", ["data.num_train_rows"]),
-        ("tuner.r=4 tuner.r=8", ["tuner.r", "twice"]),
-        ("hydra.run.dir=", ["hydra.run.dir"]),
-        ("+training.extra.save_only_model=true", ["training.extra.save_only_model"]),
-        ("+training.extra.split_batches=true", ["training.extra.split_batches"]),
-        ("+training.extra.ignore_data_skip=true", ["training.extra.ignore_data_skip"]),
-    ],
-)
-def test_what_would_cost_hours_is_refused_at_once(typed: str, parts: list[str]) -> None:
-    said = "\n".join(report(*typed.split()))
-    for part in parts:
-        assert part in said
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    twice = ("tuner.r=4", "tuner.r=8", "tuner=lora", "tuner=full")
+    assert report(*twice) == [
+        "tuner.r is given more than once (tuner.r=4, tuner.r=8); type one of them",
+        "tuner is given more than once (tuner=lora, tuner=full); type one of them",
+    ]
+
+
+def test_a_context_that_no_model_has_is_refused_before_weights_are_loaded(
+    warm: Warm, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    fault = Fault(place="glm_experiments.assembly.prepare_model", error="OutOfMemoryError")
+    ended = warm.run(*command(folder, "data.context_length=1000000000"), fault=fault)
+    check_named(ended, "data.context_length=1000000000", "at most 2048", "data.context_length=2048")
+    check_goes_on(warm, folder, undisturbed)
 
 
 def test_a_refused_command_changes_nothing(warm: Warm, used: Path) -> None:
@@ -618,8 +633,7 @@ def test_a_secret_is_written_nowhere(warm: Warm, tmp_path: Path) -> None:
     more = f"+training.extra.hub_token={SECRET}"
     environment = {"WANDB_API_KEY": SECRET, "HF_TOKEN": SECRET}
     ended = warm.run(*command(tmp_path / "run", more), environment=environment)
-    assert ended.code == 0 or "hub_token" in ended.err, ended.err
-    assert "Traceback" not in ended.err
+    assert ended.code == 0, ended.err
     said = [(ended.out + ended.err).encode(), *contents(tmp_path).values()]
     assert not [each for each in said if SECRET.encode() in each]
 
