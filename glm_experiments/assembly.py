@@ -19,7 +19,7 @@ from glm_experiments.data.collation import Collator
 from glm_experiments.data.encoding import EncodedSplits, ValidationSet
 from glm_experiments.evaluation import Evaluation, evaluate, measure_loss
 from glm_experiments.evaluation.generation import generate_answers
-from glm_experiments.evaluation.objective import find_objective
+from glm_experiments.evaluation.objective_value import find_objective
 from glm_experiments.models.devices import choose_dtype
 from glm_experiments.models.preparation import (
     check_context_length,
@@ -178,8 +178,7 @@ class Assembly:
     ) -> dict[str, Any]:
         """What a sweeper optimises, by name and value; after: what was measured of the model."""
         measure = functools.partial(self.measure_set, model)
-        aim = self.config.aim()
-        return find_objective(aim, encoded.validation, after, measure_loss=measure)
+        return find_objective(self.config.aim(), encoded.validation, after, measure_loss=measure)
 
     def measure_set(self, model: nn.Module, validation: ValidationSet) -> float:
         """Mean loss over the labelled tokens of one validation set."""

@@ -24,7 +24,7 @@ from glm_experiments.data.rendering import render_samples
 from glm_experiments.data.splits import load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
-from glm_experiments.evaluation.objective import check_objective
+from glm_experiments.evaluation.objective_value import check_objective
 from glm_experiments.evaluation.report import render_comparison, write_predictions
 from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy

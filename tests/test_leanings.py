@@ -163,6 +163,11 @@ INSIDES = (
         why="the method that a hook wraps, bound before our class replaced it",
     ),
     Inside(
+        name="_original_forward",
+        owner="accelerate:Accelerator",
+        why="the method under its autocast; its own way back takes off a model's decorators, too",
+    ),
+    Inside(
         name="_version",
         owner="torch:Tensor",
         why="tells whether a tensor was written to since it was copied",
@@ -221,9 +226,9 @@ LOADS = {
     "get_group_options": "*",
     "repository": None,
 }
-# Private by their look: ends of column names and of published tensors' names, and a key of
-# published config.json files.
-OURS = {"_column", "_scale", "_name_or_path"}
+# Private by their look: ends of column names and of published tensors' names, a key of published
+# config.json files, and Hydra's documented name of a class.
+OURS = {"_column", "_scale", "_name_or_path", "_target_"}
 # Used in more than one module: as the type of an argument.
 SPREAD = {f"{LOADER}.ConfigLoaderImpl"}
 

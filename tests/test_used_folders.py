@@ -309,7 +309,7 @@ def test_a_finished_run_is_left_as_it_is(used, typed, monkeypatch):
     (line,) = done.out.splitlines()
     assert line.endswith(f"{used} holds this run, finished: nothing is left to do")
     assert contents(used) == before
-    assert returned == [read_record(used)["outcome"]["loss"]]
+    assert returned == [read_record(used)["outcome"]["objective"]["value"]]
     # Without its checkpoints, too: what they were for has been done.
     for step in (6, 8):
         shutil.rmtree(used / f"checkpoint-{step}")
