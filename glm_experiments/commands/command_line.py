@@ -11,7 +11,7 @@ from pathlib import Path
 from glm_experiments import runs
 from glm_experiments.config import Config
 from glm_experiments.record.errors import RunFailed
-from glm_experiments.record.signals import STOPPING, deferred, signal_of
+from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
 from glm_experiments.streams import open_closed_streams
 
 
@@ -45,7 +45,7 @@ def run_command(
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        with deferred(*STOPPING) as signals, signals.allowed():
+        with handled(interrupt, *STOPPING):
             act(arguments, runs.read_config(arguments.run_dir, arguments.overrides))
     except (RunFailed, ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")

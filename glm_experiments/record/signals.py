@@ -89,16 +89,17 @@ class Deferral:
         Raises:
             Interrupted: for one that came, also where a library made another error of it.
         """
+        has_ended = False
         try:
             self.is_allowed = True
             self.release()
             yield
-        except (Exception, SystemExit) as error:
-            if self.first is None:
-                raise
-            raise Interrupted(self.first) from error
+            has_ended = True
         finally:
             self.is_allowed = False
+            is_replaced = not has_ended and not isinstance(sys.exception(), KeyboardInterrupt)
+            if is_replaced and self.first is not None:
+                interrupt(self.first, None)
 
 
 @contextmanager
