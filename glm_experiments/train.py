@@ -28,11 +28,11 @@ from glm_experiments.composing.loader import CONF_DIR
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
-from glm_experiments.record.files import list_left
+from glm_experiments.record.files import RESULTS, list_left
 from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
-from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
+from glm_experiments.record.signals import STOPPING, deferred, signal_of
 from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
@@ -64,9 +64,9 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
             log.info("%s holds this run, finished: nothing is left to do", folder)
             return swept_value(admission.outcome)
         keep_config(folder, cfg)
-        from glm_experiments import experiment
-
         try:
+            from glm_experiments import experiment  # takes seconds, which a signal may end
+
             result = experiment.run(
                 parsed,
                 folder,
@@ -75,7 +75,9 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
                 sweep=Path(context.sweep.dir).name if is_swept else None,
                 swept_keys=swept_keys,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if not (folder / RESULTS).exists():
+                record_end(folder, cfg, error)
             place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
             log.warning("to continue, type the same command and hydra.%s", place)
             raise
@@ -86,14 +88,19 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
 def record_refusal(folder: Path, cfg: DictConfig, message: str) -> RunFailed:
     """The failure of a job that is not let in; recorded where that hides nothing of another."""
     if not list_left(folder):
-        plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        overrides = list(HydraConfig.get().overrides.task)
-        with (
-            suppress(RunFailed),
-            record_run(folder, name=cfg.name, config=plain, overrides=overrides),
-        ):
-            raise Refused(message)
+        record_end(folder, cfg, Refused(message))
     return RunFailed(message)
+
+
+def record_end(folder: Path, cfg: DictConfig, error: BaseException) -> None:
+    """Record what ended a job before its first stage."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    overrides = list(HydraConfig.get().overrides.task)
+    with (
+        suppress(RunFailed, KeyboardInterrupt),
+        record_run(folder, name=cfg.name, config=plain, overrides=overrides),
+    ):
+        raise error
 
 
 def describe_job() -> str:
@@ -164,11 +171,12 @@ def main() -> None:
             return
 
         # A mistake is told before there is a folder, and before a sweep's first job.
-        swept_keys = checking.check_command_line(
-            [] if only_prints else arguments.overrides,
-            config_dir=arguments.config_dir,
-            multirun=arguments.multirun,
-        )
+        with deferred(*STOPPING) as signals, signals.allowed():
+            swept_keys = checking.check_command_line(
+                [] if only_prints else arguments.overrides,
+                config_dir=arguments.config_dir,
+                multirun=arguments.multirun,
+            )
 
         @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:
@@ -181,7 +189,7 @@ def main() -> None:
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-        with handled(interrupt, *STOPPING):
+        with deferred(*STOPPING) as signals, signals.allowed():
             train()
         if failures:
             raise ValueError("\n".join(failures))
