@@ -87,6 +87,14 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "type e.g. seed=0",
         },
     ),
+    # Beside what is right
+    (
+        "+training.extra.adam_beta2=0.9",
+        {
+            "training.max_steps=many": "training.max_steps=many: Value 'many' of type 'str' could "
+            "not be converted to Integer; type e.g. training.max_steps=null",
+        },
+    ),
     # Keys that there are not
     (
         "",
