@@ -103,6 +103,13 @@ def record_end(folder: Path, cfg: DictConfig, error: BaseException) -> None:
         raise error
 
 
+def hide_typed(message: str, overrides: list[str]) -> str:
+    """A message in which overrides may stand, without the secrets in them."""
+    for override in overrides:
+        message = message.replace(override, mask_override(override))
+    return message
+
+
 def describe_job() -> str:
     """Which job of a sweep it is; empty for a single run."""
     context = HydraConfig.get()
@@ -196,13 +203,14 @@ def main() -> None:
     except HydraException as error:
         # Where a config was only to be printed: Hydra's message ends with its first problem.
         problems = checking.explain_overrides(arguments.overrides, arguments.config_dir)
+        problems = hide_typed(problems, arguments.overrides)
         sys.stderr.write(f"glm-train: {problems or error}\n")
         sys.exit(MISTAKE)
     except OSError as error:  # a run's own are recorded: this is Hydra making its folder
         sys.stderr.write(f"glm-train: {error}; type hydra.run.dir=FOLDER for one to write to\n")
         sys.exit(MISTAKE)
     except (ValueError, RuntimeError) as error:
-        sys.stderr.write(f"glm-train: {error}\n")
+        sys.stderr.write(f"glm-train: {hide_typed(str(error), arguments.overrides)}\n")
         sys.exit(MISTAKE)
     except KeyboardInterrupt as error:
         sys.stderr.write("glm-train: interrupted\n")

@@ -26,8 +26,8 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "type e.g. data.replay_share=0",
             "data.assistant_name=": "data.assistant_name is blank; type data.assistant_name=NAME",
             "data.author=''": "data.author is blank; type data.author=NAME",
-            "training.learning_rate=-1e-4": "training.learning_rate must be above 0 and finite, got "
-            "-0.0001; type e.g. training.learning_rate=1e-4",
+            "training.learning_rate=-1e-4": "training.learning_rate must be above 0 and finite, "
+            "got -0.0001; type e.g. training.learning_rate=1e-4",
             "training.num_train_epochs=0": "training.num_train_epochs must be positive, got 0.0; "
             "type e.g. training.num_train_epochs=1",
             "training.logging_steps=0": "training.logging_steps must be positive, got 0; type e.g. "
@@ -85,6 +85,14 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "rouge,perplexity]",
             "seed=one": "seed=one: Value 'one' of type 'str' could not be converted to Integer; "
             "type e.g. seed=0",
+        },
+    ),
+    # Beside what is right
+    (
+        "+training.extra.adam_beta2=0.9",
+        {
+            "training.max_steps=many": "training.max_steps=many: Value 'many' of type 'str' could "
+            "not be converted to Integer; type e.g. training.max_steps=null",
         },
     ),
     # Keys that there are not

@@ -39,6 +39,7 @@ OVERRIDES = {
     "DevicelessArguments": "device",
     "Progress": "on_train_begin on_step_end on_evaluate on_save on_log on_train_end",
     "StopRequest": "on_step_end",
+    "EarlyStop": "__init__ on_train_begin",
     "FollowEpoch": "on_epoch_begin",
     "_Terminal": "options show_cursor",
     "WholeSteps": "__getitem__",
@@ -81,6 +82,7 @@ BY_PLACE = {
 # Our class -> attributes that it sets on itself and a library's class reads.
 SHARED = {
     "GLMTrainer": "model_accepts_loss_kwargs control",
+    "EarlyStop": "early_stopping_patience_counter",
     "ChatGLMConfig": "head_dim",
     "ChatGLMModel": "gradient_checkpointing",
     "ChatGLMForCausalLM": "lm_head",

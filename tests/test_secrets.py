@@ -78,6 +78,14 @@ def test_a_failed_run_keeps_no_secret(typed: Typed, tmp_path: Path) -> None:
     assert files_with(SECRET, tmp_path) == []
 
 
+def test_a_mistake_is_told_without_the_secret_beside_it(typed: Typed, tmp_path: Path) -> None:
+    for given in (f"training.extra.hub_token={SECRET}", f"training.extra={{hub_token: {SECRET}}}"):
+        done = typed.train(tmp_path / "run", given, "tuner.r=x")
+        assert done.code == 1
+        assert "***: type +training.extra.KEY=VALUE to add a key" in done.err.replace("}", "")
+        assert SECRET not in done.err
+
+
 def test_a_sweep_keeps_no_secret(typed: Typed, tmp_path: Path) -> None:
     done = typed(
         train.main,

@@ -430,7 +430,7 @@ def test_a_run_stopped_before_training_is_recorded(typed, tmp_path, monkeypatch)
 # Ended otherwise
 
 
-def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path):
+def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path, caplog):
     folder = tmp_path / "run"
     command = [
         *("training.max_steps=20", "training.eval_steps=1", "training.early_stopping_patience=2"),
@@ -451,6 +451,7 @@ def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path):
             for each in (folder, folder / f"checkpoint-{best}")
         )
         assert all(torch.equal(kept[key], value) for key, value in best_file.items())
+    assert "load_best_model_at_end" not in caplog.text + done.out + done.err
 
 
 def test_every_validation_set_has_its_own_loss_and_the_task_decides(typed, tmp_path):
