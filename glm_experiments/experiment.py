@@ -17,11 +17,11 @@ from typing import Any
 from torch import nn
 
 from glm_experiments.assembly import assemble, plan_run, resolve_dtype
-from glm_experiments.config import Config, ModelConfig, TrackingConfig, to_plain
+from glm_experiments.config import Config, EvaluationConfig, ModelConfig, TrackingConfig, to_plain
 from glm_experiments.data.conversations import Conversation, PlainText
-from glm_experiments.data.encoding import EncodedSplits, encode_splits
+from glm_experiments.data.encoding import EncodedSplits, encode_splits, hash_measured
 from glm_experiments.data.rendering import render_samples
-from glm_experiments.data.splits import load_splits
+from glm_experiments.data.splits import Splits, load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.objective_value import check_objective
@@ -109,10 +109,10 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
     start = meeting.from_main(lambda: begin(to_plain(config), splits.fingerprint))
     with meeting.main_first():
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
-        encoded = encode_splits(splits, parts.tokenizer, config=config.data)
+        encoded = encode_splits(splits, parts.tokenizer, config=config.data, longest=parts.longest)
     check_objective(config.aim(), encoded.validation)
     log.info("%s", render_samples(encoded, parts.tokenizer))
-    record.environment["data"] = {"fingerprint": splits.fingerprint}
+    record.environment["data"] = describe_data(splits, encoded, config.evaluation)
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
     with open_tracking(config.tracking, description) as tracked:
         devices = parts.plan_devices()
@@ -167,6 +167,20 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
             tracked.log(step, values)
 
     return log_values
+
+
+def describe_data(
+    splits: Splits, encoded: EncodedSplits, config: EvaluationConfig
+) -> dict[str, Any]:
+    """The record's hashes of all rows, of those that train, and of what each set measures."""
+    return {
+        "fingerprint": splits.fingerprint,
+        "trained": encoded.trained_fingerprint,
+        "measured": {
+            name: hash_measured(validation, num_questions=config.num_rows)
+            for name, validation in encoded.validation.items()
+        },
+    }
 
 
 def describe_model(config: ModelConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from glm_experiments.config.data import (
     FilesConfig,
     GeneralConfig,
     IdentityConfig,
+    LongAnswers,
     OnBadRow,
     TrainOn,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "GeneralConfig",
     "IdentityConfig",
     "Impossible",
+    "LongAnswers",
     "LoraConfig",
     "LrScheduler",
     "ModelConfig",

@@ -24,6 +24,7 @@ ANOTHER_EXPERIMENT = ROWS_DECIDE | {
     "data.name",
     "data.prompt_format",
     "data.context_length",
+    "data.long_answers",
     "data.packing",
     "data.train_on",
     "data.num_train_rows",
