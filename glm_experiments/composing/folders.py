@@ -25,7 +25,7 @@ def name_job(overrides: Iterable[str], *, fixed: Iterable[str]) -> str:
     digest = hashlib.sha256("\0".join(sorted(swept)).encode()).hexdigest()[:8]
     parts = [f"{key_of(each).rpartition('.')[2]}_{each.partition('=')[2]}" for each in swept]
     # Only letters that Hydra takes unquoted: the folder will be typed.
-    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(parts)).strip("-.")[:LONGEST].rstrip("-.")
+    readable = re.sub(r"[^A-Za-z0-9_.+]+", "-", "-".join(parts)).strip("-.")[:LONGEST].rstrip("-.")
     return f"{readable or 'job'}-{digest}"
 
 

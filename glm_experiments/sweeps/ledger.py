@@ -134,7 +134,7 @@ def read_jobs(folder: Path) -> list[Job]:
                 folder=Path(job["folder"]).name,
                 overrides=[mask_override(each) for each in job["overrides"]],
                 settings=migrate_settings(version, {**base, **job["settings"]})
-                if job["settings"]
+                if job["settings"] is not None
                 else {},
             )
             for job in record["jobs"]

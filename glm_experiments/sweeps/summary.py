@@ -132,7 +132,7 @@ def describe(ledger: Ledger, row: Row, *, varying: set[str]) -> dict[str, Any]:
         "tokens_per_second": outcome.tokens_per_second,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "duration_seconds": outcome.duration_seconds,
-        "settings": {key: kept[key] for key in sorted(varying & kept.keys())},
+        "settings": {key: kept[key] for key in sorted(varying & kept.keys())} if kept else None,
     }
 
 
