@@ -26,6 +26,7 @@ from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
 from glm_experiments.composing.keeping import keep_config, secrets_of
 from glm_experiments.composing.loader import CONF_DIR, PLUGINS
+from glm_experiments.composing.origin import store_origins
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
@@ -183,6 +184,7 @@ def main() -> None:
             )
             return
 
+        store_origins(arguments.overrides)
         # A mistake is told before there is a folder, and before a sweep's first job.
         checked = checking.check_jobs(
             [] if only_prints else arguments.overrides,

@@ -50,7 +50,7 @@ from glm_experiments.config.tracking import (
     TrackioConfig,
     WandbConfig,
 )
-from glm_experiments.config.training import LrScheduler, TrainingConfig, batch_problems
+from glm_experiments.config.training import Keep, LrScheduler, TrainingConfig, batch_problems
 from glm_experiments.config.tuner import (
     FreezeConfig,
     FullConfig,
@@ -83,6 +83,7 @@ __all__ = [
     "GeneralConfig",
     "IdentityConfig",
     "Impossible",
+    "Keep",
     "LoraConfig",
     "LrScheduler",
     "ModelConfig",
