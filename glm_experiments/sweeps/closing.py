@@ -62,11 +62,14 @@ def open_sweep(
 def conclude(folder: Path, *, points: Sequence[Point] | None, fixed: Sequence[str]) -> str:
     """Keep and show what a sweep came to; returns which of the jobs did not finish, if any."""
     ledger = Ledger(folder)
-    for job in find_unlisted(folder, ledger):
-        ledger.jobs[job.folder] = job
+    unlisted = find_unlisted(folder, ledger)
+    ledger.jobs |= {job.folder: job for job in unlisted}
     asked = set(ledger.jobs)
     if points is not None:
-        asked = {job.folder for job in ledger.admit(points, fixed=fixed, names=None)}
+        jobs = {job.folder: job for job in ledger.admit(points, fixed=fixed, names=None)}
+        asked = set(jobs)
+        if unlisted:
+            ledger.jobs = {**jobs, **ledger.jobs}  # in the order of the grid
     rows = [Row(job=job, outcome=read_outcome(folder / job.folder)) for job in ledger.jobs.values()]
     if not rows:
         return ""

@@ -115,7 +115,7 @@ class Sweep:
             is_anew = point.config["training"]["resume"] == NEVER
             if status in (WAITING, *self.options.retry) or is_anew:
                 swept = [each for each in point.shown if key_of(each) not in self.fixed]
-                label = " ".join(each.rpartition(".")[2] for each in swept) or job.folder
+                label = " ".join(map(without_section, swept)) or job.folder
                 tasks[job.folder] = Task(number=number, point=point, label=label, folder=folder)
             else:
                 left[status] += 1
@@ -146,6 +146,12 @@ class Sweep:
         told = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
         told.return_value = outcome.objective if is_finished else None
         return told
+
+
+def without_section(override: str) -> str:
+    """`r=4` of `tuner.r=4`."""
+    key, _, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}={value}"
 
 
 def record_impossible(folder: Path, point: Point) -> None:

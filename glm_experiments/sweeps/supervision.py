@@ -106,6 +106,8 @@ class Supervision:
             RuntimeError: where no job can be started.
         """
         with handled(self.stop.receive, *STOPPING):
+            if self.crew.gpus is None:
+                log.info("%d jobs; importing the libraries, once for all", len(self.waiting))
             while self.crew.gpus is None and not self.stop.signals:
                 self.crew.hear(timeout=LOOK_SECONDS)
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

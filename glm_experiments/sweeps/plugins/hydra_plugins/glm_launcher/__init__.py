@@ -1,6 +1,7 @@
-"""What Hydra finds of our sweeps: it takes launchers and sweepers from `hydra_plugins` alone."""
+"""What Hydra finds of our sweeps: it takes launchers and sweepers from `hydra_plugins` alone.
 
-from __future__ import annotations
+Its search runs this module before it is known by name, so annotations are no strings here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
