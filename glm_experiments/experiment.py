@@ -17,7 +17,14 @@ from typing import Any
 from torch import nn
 
 from glm_experiments.assembly import assemble, plan_run, resolve_dtype
-from glm_experiments.config import Config, EvaluationConfig, ModelConfig, TrackingConfig, to_plain
+from glm_experiments.config import (
+    Config,
+    EvaluationConfig,
+    Keep,
+    ModelConfig,
+    TrackingConfig,
+    to_plain,
+)
 from glm_experiments.data.conversations import Conversation, PlainText
 from glm_experiments.data.encoding import EncodedSplits, encode_splits, hash_measured
 from glm_experiments.data.rendering import render_samples
@@ -44,7 +51,7 @@ from glm_experiments.tracking import (
     open_tracked_run,
     untracked,
 )
-from glm_experiments.training.checkpoints import Start, begin_training
+from glm_experiments.training.checkpoints import Start, begin_training, keep_finished
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import Peaks
 from glm_experiments.training.progress import Logger
@@ -89,7 +96,9 @@ def run(
         begin = functools.partial(begin_training, output_dir, checkpoint)
         work = functools.partial(run_stages, config, description, begin)
         strategy.carry_out(work, record, folder=output_dir)
-        return swept_value(record.outcome)
+    keep = config.training.keep or (Keep.all if sweep is None else Keep.best)
+    keep_finished(output_dir, keep=keep, best_step=record.outcome["best_step"])
+    return swept_value(record.outcome)
 
 
 def follow() -> None:

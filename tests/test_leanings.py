@@ -66,6 +66,9 @@ OVERRIDES = {
     "ChatGLM2Tokenizer": """__init__ vocab_files_names vocab_size build_inputs_with_special_tokens
         get_special_tokens_mask""",
     "RankConverter": "load_tiktoken_bpe",
+    "ForkingLauncher": "setup launch",
+    "GridSweeper": "validate_batch_is_legal",
+    "SweeperSchema": "_target_",
 }
 # What the library looks for by name, in this module, on any model or config.
 LOOKED_FOR = {
@@ -123,6 +126,25 @@ INSIDES = (
         owner="hydra._internal.utils",
         takes="",
         why="the command line is looked at before Hydra acts on it",
+    ),
+    Inside(
+        name="_apply_overrides_to_config",
+        owner=f"{LOADER}:ConfigLoaderImpl",
+        takes="*",
+        why="jobs that share their options compose those once, and then what the loader does last",
+    ),
+    *(
+        Inside(
+            name=f"hydra._internal.core_plugins.basic_sweeper.{name}",
+            owner="hydra._internal.core_plugins.basic_sweeper",
+            why="Hydra's own grid, which composes all jobs once more before it launches them",
+        )
+        for name in ("BasicSweeper", "BasicSweeperConf")
+    ),
+    Inside(
+        name="_return_value",
+        owner="hydra.core.utils:JobReturn",
+        why="its public form prints all overrides of a job that failed, secrets included",
     ),
     Inside(
         name="_attn_implementation",
@@ -229,8 +251,8 @@ LOADS = {
     "repository": None,
 }
 # Private by their look: ends of column names and of published tensors' names, a key of published
-# config.json files, and Hydra's documented name of a class.
-OURS = {"_column", "_scale", "_name_or_path", "_target_"}
+# config.json files, and words of Hydra's configs.
+OURS = {"_column", "_scale", "_name_or_path", "_global_", "_self_", "_target_"}
 # Used in more than one module: as the type of an argument.
 SPREAD = {f"{LOADER}.ConfigLoaderImpl"}
 

@@ -32,11 +32,17 @@ def quote_text(override: str) -> str:
     return f"{key}{equals}{quoted}"
 
 
+def quote_value(text: str) -> str:
+    """A text as Hydra takes it as it is, whatever its characters."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def quote_twice(override: str) -> str:
     """`key=text` as a shell's word whose text Hydra takes as it is, whatever its characters."""
     key, _, text = override.partition("=")
-    escaped = re.sub(r"'([^']*)'", r"\1", text).replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f'{key}="{escaped}"')
+    unquoted = re.sub(r"'([^']*)'", r"\1", text)
+    return shlex.quote(f"{key}={quote_value(unquoted)}")
 
 
 def doubled_problems(overrides: Sequence[str]) -> list[str]:

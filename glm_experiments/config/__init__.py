@@ -51,7 +51,7 @@ from glm_experiments.config.tracking import (
     TrackioConfig,
     WandbConfig,
 )
-from glm_experiments.config.training import LrScheduler, TrainingConfig, batch_problems
+from glm_experiments.config.training import Keep, LrScheduler, TrainingConfig, batch_problems
 from glm_experiments.config.tuner import (
     FreezeConfig,
     FullConfig,
@@ -84,6 +84,7 @@ __all__ = [
     "GeneralConfig",
     "IdentityConfig",
     "Impossible",
+    "Keep",
     "LongAnswers",
     "LoraConfig",
     "LrScheduler",

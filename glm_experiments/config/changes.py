@@ -85,6 +85,7 @@ MAY_CHANGE = MEASURED | {
     "training.eval_steps",
     "training.save_steps",
     "training.save_total_limit",
+    "training.keep",
     "training.resume",
     "evaluation.batch_size",
 }

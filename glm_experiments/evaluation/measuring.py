@@ -150,7 +150,7 @@ def show_progress(description: str | None) -> Iterator[Progress | None]:
             nonlocal said
             if bar is not None:
                 bar.show(done, total=total)
-            elif time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            if (bar is None or bar.is_logged) and time.monotonic() - said > SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 log.info("%s: %d of %d answers", description, done, total)
 

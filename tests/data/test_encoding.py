@@ -20,7 +20,7 @@ from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.data.rejections import ReadReport
 from glm_experiments.data.splits import Splits, fingerprint_samples, load_splits
 from glm_experiments.labels import IGNORED
-from tests.data.configs import data_config, files_config
+from tests.data.configs import files_config
 from tests.shared_data import SHARED, needs_shared
 from tests.tiny_tokenizers import tiny_tokenizer
 
