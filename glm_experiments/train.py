@@ -25,6 +25,7 @@ from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
 from glm_experiments.composing.keeping import keep_config, secrets_of
 from glm_experiments.composing.loader import CONF_DIR
+from glm_experiments.composing.single_run import VERSION_BASE, compose_run
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
@@ -151,7 +152,7 @@ def main() -> None:
     parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
     arguments = parser.parse_args()
     failures: list[str] = []
-    only_prints = arguments.hydra_help or arguments.info or arguments.cfg
+    flags = {name for name, value in vars(arguments).items() if value} - {"overrides", "run"}
     try:
         if arguments.help:
             print(
@@ -164,13 +165,16 @@ def main() -> None:
             return
 
         # A mistake is told before there is a folder, and before a sweep's first job.
-        swept_keys = checking.check_command_line(
-            [] if only_prints else arguments.overrides,
-            config_dir=arguments.config_dir,
-            multirun=arguments.multirun,
-        )
+        single, swept_keys = None, []
+        if flags <= {"config_dir"}:
+            single = compose_run(arguments.overrides, name="train", config_dir=arguments.config_dir)
+        if single is None:
+            swept_keys = checking.check_command_line(
+                [] if flags & {"hydra_help", "info", "cfg"} else arguments.overrides,
+                config_dir=arguments.config_dir,
+                multirun=arguments.multirun,
+            )
 
-        @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:
             try:
                 return run_job(cfg, swept_keys=swept_keys)
@@ -182,7 +186,11 @@ def main() -> None:
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         with handled(interrupt, *STOPPING):
-            train()
+            if single is None:
+                settings = {"config_path": str(CONF_DIR), "config_name": "train"}
+                hydra.main(version_base=VERSION_BASE, **settings)(train)()
+            else:
+                single.start(train, name="train")
         if failures:
             raise ValueError("\n".join(failures))
     except HydraException as error:

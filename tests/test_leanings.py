@@ -65,6 +65,7 @@ OVERRIDES = {
     "ChatGLM2Tokenizer": """__init__ vocab_files_names vocab_size build_inputs_with_special_tokens
         get_special_tokens_mask""",
     "RankConverter": "load_tiktoken_bpe",
+    "ComposedLoader": "__init__ load_configuration",
 }
 # What the library looks for by name, in this module, on any model or config.
 LOOKED_FOR = {
@@ -115,6 +116,12 @@ INSIDES = (
         owner="hydra._internal.utils",
         takes="*",
         why="what ConfigLoaderImpl takes",
+    ),
+    Inside(
+        name="hydra._internal.hydra.Hydra",
+        owner="hydra._internal.hydra",
+        takes="task_name config_loader",
+        why="hydra.main takes no config that is composed already",
     ),
     Inside(
         name="hydra._internal.utils.get_args_parser",

@@ -16,12 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from glm_experiments import config as schemas
 from glm_experiments.composing.explaining import explain, reason, shape_problem, sign_problem
-from glm_experiments.composing.grammar import (
-    doubled_problems,
-    folder_problem,
-    grammar_problem,
-    quote_text,
-)
+from glm_experiments.composing.grammar import quote_text, word_problems
 from glm_experiments.composing.loader import build_loader, compose
 
 # Composing takes about 50 ms a job: of a larger grid each value is checked, not each combination.
@@ -41,12 +36,7 @@ def check_command_line(
     """
     loader = build_loader(config_dir)
     overrides = [quote_text(each) for each in overrides]
-    problems = dict.fromkeys(doubled_problems(overrides))  # in order, each once
-    for override in overrides:
-        if override.startswith("hydra.") and (
-            problem := grammar_problem(override) or folder_problem(override)
-        ):
-            problems[problem] = None
+    problems = dict.fromkeys(word_problems(overrides))  # in order, each once
     composes = not problems
     overrides = [each for each in overrides if not each.startswith("hydra.")]
     axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
