@@ -5,9 +5,12 @@ Nothing here imports torch, so help, printing a config and a config's mistakes a
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -24,22 +27,26 @@ from glm_experiments.composing import checking
 from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
 from glm_experiments.composing.keeping import keep_config, secrets_of
-from glm_experiments.composing.loader import CONF_DIR
+from glm_experiments.composing.loader import CONF_DIR, build_loader
 from glm_experiments.composing.single_run import VERSION_BASE, compose_run
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
-from glm_experiments.record.files import list_left
+from glm_experiments.record.files import RESULTS, list_left
 from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
-from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
+from glm_experiments.record.signals import STOPPING, deferred, signal_of
 from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
 
+Task = Callable[[DictConfig], float | None]
+
 MISTAKE = 1
+NAME = "train"
+"""Of the config, and of the log file."""
 # Hydra's own sweeper: the one that has no use for what a job returns.
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -65,9 +72,9 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
             log.info("%s holds this run, finished: nothing is left to do", folder)
             return swept_value(admission.outcome)
         keep_config(folder, cfg)
-        from glm_experiments import experiment
-
         try:
+            from glm_experiments import experiment  # takes seconds, which a signal may end
+
             result = experiment.run(
                 parsed,
                 folder,
@@ -76,7 +83,9 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
                 sweep=Path(context.sweep.dir).name if is_swept else None,
                 swept_keys=swept_keys,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if not (folder / RESULTS).exists():
+                record_end(folder, cfg, error)
             place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
             log.warning("to continue, type the same command and hydra.%s", place)
             raise
@@ -87,14 +96,19 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
 def record_refusal(folder: Path, cfg: DictConfig, message: str) -> RunFailed:
     """The failure of a job that is not let in; recorded where that hides nothing of another."""
     if not list_left(folder):
-        plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        overrides = list(HydraConfig.get().overrides.task)
-        with (
-            suppress(RunFailed),
-            record_run(folder, name=cfg.name, config=plain, overrides=overrides),
-        ):
-            raise Refused(message)
+        record_end(folder, cfg, Refused(message))
     return RunFailed(message)
+
+
+def record_end(folder: Path, cfg: DictConfig, error: BaseException) -> None:
+    """Record what ended a job before its first stage."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    overrides = list(HydraConfig.get().overrides.task)
+    with (
+        suppress(RunFailed, KeyboardInterrupt),
+        record_run(folder, name=cfg.name, config=plain, overrides=overrides),
+    ):
+        raise error
 
 
 def describe_job() -> str:
@@ -116,6 +130,29 @@ def log_failure(message: str) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)
+
+
+def choose_start(arguments: Namespace) -> tuple[Callable[[Task], Any], list[str]]:
+    """How Hydra is to call a task for a command line, which is checked; what varies in a sweep.
+
+    Raises:
+        ValueError: with every problem, one a line.
+    """
+    overrides, config_dir = arguments.overrides, arguments.config_dir
+    flags = {flag for flag, value in vars(arguments).items() if value} - {"overrides", "run"}
+    swept_keys = []
+    if flags <= {"config_dir"}:
+        single = compose_run(overrides, name=NAME, config_dir=config_dir)
+        if single is not None:
+            return functools.partial(single.start, name=NAME), []
+    if flags & {"hydra_help", "info", "cfg"}:  # only printed, whatever it is
+        build_loader(config_dir)
+    else:
+        swept_keys = checking.check_command_line(
+            overrides, config_dir=config_dir, multirun=arguments.multirun
+        )
+    decorate = hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name=NAME)
+    return lambda task: decorate(task)(), swept_keys
 
 
 def follow(world: World) -> None:
@@ -152,7 +189,6 @@ def main() -> None:
     parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
     arguments = parser.parse_args()
     failures: list[str] = []
-    flags = {name for name, value in vars(arguments).items() if value} - {"overrides", "run"}
     try:
         if arguments.help:
             print(
@@ -165,15 +201,8 @@ def main() -> None:
             return
 
         # A mistake is told before there is a folder, and before a sweep's first job.
-        single, swept_keys = None, []
-        if flags <= {"config_dir"}:
-            single = compose_run(arguments.overrides, name="train", config_dir=arguments.config_dir)
-        if single is None:
-            swept_keys = checking.check_command_line(
-                [] if flags & {"hydra_help", "info", "cfg"} else arguments.overrides,
-                config_dir=arguments.config_dir,
-                multirun=arguments.multirun,
-            )
+        with deferred(*STOPPING) as signals, signals.allowed():
+            start, swept_keys = choose_start(arguments)
 
         def train(cfg: DictConfig) -> float | None:
             try:
@@ -185,12 +214,8 @@ def main() -> None:
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-        with handled(interrupt, *STOPPING):
-            if single is None:
-                settings = {"config_path": str(CONF_DIR), "config_name": "train"}
-                hydra.main(version_base=VERSION_BASE, **settings)(train)()
-            else:
-                single.start(train, name="train")
+        with deferred(*STOPPING) as signals, signals.allowed():
+            start(train)
         if failures:
             raise ValueError("\n".join(failures))
     except HydraException as error:

@@ -532,8 +532,6 @@ def test_bad_data_end_the_run_before_a_model_is_loaded(
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("+training.extra.adam_beta=0.9", "training.extra.adam_beta has no place in a run here; "
-         "leave it out, or type +training.extra.adam_beta"),
         ("+training.extra.optim=adamw_trch", "training.extra.optim can't be adamw_trch; type "
          "+training.extra.optim=adamw_torch"),
         ("tuner.target_modules=[nothing]", "nothing"),

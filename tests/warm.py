@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.running import freeze_libraries
+
 FORGOTTEN_SECONDS = 120
 """No command of a test takes longer."""
 
@@ -278,6 +280,7 @@ def serve() -> None:
         importlib.import_module(module)
     for module in ("experiment", "train", "commands.evaluate", "commands.export"):
         importlib.import_module(f"glm_experiments.{module}")
+    freeze_libraries()
     while line := sys.stdin.readline():
         request = json.loads(line)
         if "wait" in request:

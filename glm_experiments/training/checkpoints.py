@@ -63,11 +63,16 @@ def list_changes(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
     """Which of the saved settings are given with another value; what was not saved yet is none."""
     # Through JSON, so that tuples and numbers compare as they were written.
     before, now = (json.loads(encode_json(mask_secrets(each))) for each in (saved, given))
+    kinds = (f"{key.partition('.')[0]}.kind" for key in before)
+    replaced = {kind.partition(".")[0] for kind in kinds if before.get(kind) != now.get(kind)}
     return [
         f"{key} was {before[key]}, now {now.get(key)}"
         for key in sorted(before)
-        # What is still to be chosen by the device is compared once it is.
-        if before[key] != now.get(key) and now.get(key) != Dtype.auto
+        # What is still to be chosen by the device is compared once it is; and what only the former
+        # kind of a section has goes without saying.
+        if before[key] != now.get(key)
+        and now.get(key) != Dtype.auto
+        and (key in now or key.partition(".")[0] not in replaced)
     ]
 
 

@@ -142,8 +142,8 @@ def train(
                     "could run code, so it is refused; copy the checkpoint again, or remove it"
                 ) from error
     restore_forward(model)
-    if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(stop.signum)
+    if (signum := stop.agree()) is not None:  # after the last step, too: what comes takes a while
+        raise Interrupted(signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
         best = output_dir / checkpoint_name(trainer.state.best_global_step)
         if (problem := what_is_broken(best)) is not None:

@@ -32,7 +32,6 @@ class StopRequest(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.signum: int | None = None
         self._received: int | None = None
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
@@ -42,6 +41,10 @@ class StopRequest(TrainerCallback):
         self._received = signum
         log.warning("stopping after this step, with a checkpoint; once more stops at once")
 
+    def agree(self) -> int | None:
+        """The signal that any process has received; all must ask."""
+        return largest(self._received or 0) or None
+
     def on_step_end(
         self,
         args: TrainingArguments,
@@ -49,7 +52,6 @@ class StopRequest(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        self.signum = largest(self._received or 0) or None
-        if self.signum is not None:
+        if self.agree() is not None:
             control.should_save = True
             control.should_training_stop = True
