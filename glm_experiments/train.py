@@ -5,15 +5,13 @@ Nothing here imports torch, so help, printing a config and a config's mistakes a
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -25,7 +23,7 @@ from glm_experiments.composing import checking
 from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
 from glm_experiments.composing.keeping import keep_config, secrets_of
-from glm_experiments.composing.loader import CONF_DIR, PLUGINS
+from glm_experiments.composing.loader import PLUGINS
 from glm_experiments.composing.origin import store_origins
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
@@ -35,9 +33,8 @@ from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
 from glm_experiments.record.signals import STOPPING, deferred, signal_of
+from glm_experiments.starting import choose_start
 from glm_experiments.streams import open_closed_streams
-from glm_experiments.sweeps.closing import open_sweep
-from glm_experiments.sweeps.opening import plan_sweep
 from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
@@ -159,21 +156,6 @@ def dismiss_followers() -> None:
     meeting.dismiss()
 
 
-def begin_sweep(
-    checked: checking.Checked, arguments: argparse.Namespace, world: World | None
-) -> AbstractContextManager[None]:
-    """Tell Hydra where the jobs of a sweep go; returns what is to be around them."""
-    plan = plan_sweep(
-        checked,
-        arguments.overrides,
-        config_dir=arguments.config_dir,
-        is_alone=world is None or world.size == 1,
-    )
-    others = [each for each in sys.argv[1:] if each not in arguments.overrides]
-    sys.argv[1:] = [*others, *plan.words]
-    return open_sweep(plan.folder, points=plan.points, fixed=plan.fixed)
-
-
 def main() -> None:
     """Console entry point; exits with 0, 1 (a message was printed), 129, 130 or 143."""
     open_closed_streams()
@@ -186,7 +168,6 @@ def main() -> None:
     parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
     arguments = parser.parse_args()
     failures: list[str] = []
-    only_prints = arguments.hydra_help or arguments.info or arguments.cfg
     try:
         if arguments.help:
             print(
@@ -201,30 +182,23 @@ def main() -> None:
         store_origins(arguments.overrides)
         # A mistake is told before there is a folder, and before a sweep's first job.
         with deferred(*STOPPING) as signals, signals.allowed():
-            checked = checking.check_jobs(
-                [] if only_prints else arguments.overrides,
-                config_dir=arguments.config_dir,
-                multirun=arguments.multirun,
-            )
-        is_sweep = arguments.multirun and not only_prints
-        around = begin_sweep(checked, arguments, world) if is_sweep else nullcontext()
+            start = choose_start(arguments, is_alone=world is None or world.size == 1)
 
-        @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:
             try:
-                return run_job(cfg, swept_keys=checked.axes.swept())
+                return run_job(cfg, swept_keys=start.swept_keys)
             except RunFailed as error:  # recorded; a sweep goes on with its other jobs
                 log_failure(f"{describe_job()}{error}")
-                if is_sweep and HydraConfig.get().launcher["_target_"] == LAUNCHER:
+                if start.is_sweep and HydraConfig.get().launcher["_target_"] == LAUNCHER:
                     raise  # it hears of it from a process that only this job has
                 failures.append(str(error))
                 return None
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-        with deferred(*STOPPING) as signals, signals.allowed(), around:
-            train()
-        if failures and not is_sweep:
+        with deferred(*STOPPING) as signals, signals.allowed(), start.around:
+            start.call(train)
+        if failures and not start.is_sweep:
             raise ValueError("\n".join(failures))
     except HydraException as error:
         # Where a config was only to be printed: Hydra's message ends with its first problem.

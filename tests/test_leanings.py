@@ -69,6 +69,7 @@ OVERRIDES = {
     "ForkingLauncher": "setup launch",
     "GridSweeper": "validate_batch_is_legal",
     "SweeperSchema": "_target_",
+    "ComposedLoader": "__init__ load_configuration",
 }
 # What the library looks for by name, in this module, on any model or config.
 LOOKED_FOR = {
@@ -120,6 +121,12 @@ INSIDES = (
         owner="hydra._internal.utils",
         takes="*",
         why="what ConfigLoaderImpl takes",
+    ),
+    Inside(
+        name="hydra._internal.hydra.Hydra",
+        owner="hydra._internal.hydra",
+        takes="task_name config_loader",
+        why="hydra.main takes no config that is composed already",
     ),
     Inside(
         name="hydra._internal.utils.get_args_parser",

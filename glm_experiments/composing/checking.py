@@ -18,12 +18,7 @@ from glm_experiments import config as schemas
 from glm_experiments.composing.composer import Composer
 from glm_experiments.composing.explaining import explain, reason, shape_problem, sign_problem
 from glm_experiments.composing.folders import key_of
-from glm_experiments.composing.grammar import (
-    doubled_problems,
-    folder_problem,
-    grammar_problem,
-    quote_text,
-)
+from glm_experiments.composing.grammar import quote_text, word_problems
 from glm_experiments.composing.loader import build_loader
 
 MOST_POINTS_NAMED = 3
@@ -75,12 +70,7 @@ def check_jobs(
     """
     loader = build_loader(config_dir)
     overrides = [quote_text(each) for each in overrides]
-    problems = doubled_problems(overrides)
-    for override in overrides:
-        if override.startswith("hydra.") and (
-            problem := grammar_problem(override) or folder_problem(override)
-        ):
-            problems.append(problem)
+    problems = word_problems(overrides)
     composes = not problems
     axes = read_axes(loader, overrides) if multirun else single_job(overrides)
     swept = set(axes.swept())

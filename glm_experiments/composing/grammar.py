@@ -60,6 +60,17 @@ def doubled_problems(overrides: Sequence[str]) -> list[str]:
     ]
 
 
+def word_problems(overrides: Sequence[str]) -> list[str]:
+    """What is wrong with words by themselves, before anything is composed of them."""
+    problems = doubled_problems(overrides)
+    for override in overrides:
+        if override.startswith("hydra.") and (
+            problem := grammar_problem(override) or folder_problem(override)
+        ):
+            problems.append(problem)
+    return problems
+
+
 def folder_problem(override: str) -> str | None:
     """Why a folder of Hydra's can't be what an override says; None: it can, or it's another key."""
     key, equals, value = override.partition("=")
