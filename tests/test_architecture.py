@@ -53,7 +53,9 @@ ALLOWED: dict[str, set[str]] = {
         *("assembly", "composing", "config", "parallelism", "record", "spelling", "training"),
         "tuners",
     },
-    "commands": {"config", "data", "evaluation", "record", "runs", "streams", "tuners"},
+    "commands": {
+        *("config", "data", "evaluation", "models", "record", "runs", "streams", "tuners"),
+    },
     "train": {"composing", "config", "experiment", "processes", "record", "streams", "training"},
 }
 # A library that shapes the code around it -> the parts that may import it, types aside.

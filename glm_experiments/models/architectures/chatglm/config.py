@@ -64,7 +64,9 @@ class ChatGLMConfig(PreTrainedConfig):
                 "position_encoding_2d=false: the model has two axes of positions; take "
                 "config.json from the published ChatGLM-6B"
             )
-        kwargs.pop("auto_map", None)  # the published code, which is not used
+        if __name__.startswith("glm_experiments."):
+            # The code beside the weights is not used here; from there, this class is part of it.
+            kwargs.pop("auto_map", None)
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
