@@ -48,8 +48,9 @@ OVERRIDES = {
     "InputDtypeLinear": "forward",
     "ChatGLMConfig": "__post_init__ attribute_map base_model_tp_plan model_type",
     "ChatGLMLayerNorm": "forward",
-    "ChatGLMPreTrainedModel": """config_class base_model_prefix supports_gradient_checkpointing
-        _no_split_modules _skip_keys_device_placement _keys_to_ignore_on_load_unexpected
+    "PublishedForCausalLM": "from_pretrained _from_config",
+    "ChatGLMPreTrainedModel": """__init__ config_class base_model_prefix
+        supports_gradient_checkpointing _no_split_modules _skip_keys_device_placement _keys_to_ignore_on_load_unexpected
         _supports_sdpa _supports_flex_attn _supports_attention_backend _can_compile_fullgraph
         _can_record_outputs _init_weights""",
     "ChatGLMModel": "__init__ get_input_embeddings set_input_embeddings",
@@ -126,6 +127,12 @@ INSIDES = (
         name="_attn_implementation",
         owner="transformers:PreTrainedConfig",
         why="set_attn_implementation has no counterpart that reads",
+    ),
+    Inside(
+        name="_from_config",
+        owner="transformers:PreTrainedModel",
+        takes="*",
+        why="what AutoModelForCausalLM calls of a registered class",
     ),
     Inside(
         name="_no_split_modules",
