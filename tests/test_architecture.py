@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "processes": {"record"},
     "tracking": {"config", "nesting", "record"},
     "data": {"config", "labels", "live", "spelling", "tables", "tokenizer_protocol"},
-    "models": {"config", "tokenizer_protocol"},
+    "models": {"config", "spelling", "tokenizer_protocol"},
     "__init__": {"models"},
     "tuners": {"config", "models", "record"},
     "parallelism": {"config", "labels", "models", "processes", "record", "tables"},

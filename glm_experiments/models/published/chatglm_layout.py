@@ -29,6 +29,12 @@ _KEPT = (
     *ChatGLMConfig.attribute_map.values(),
 )
 
+KEYS = (
+    *(*_KEPT, "gmask_token_id", "mask_token_id", "pad_token_id", "model_type", "architectures"),
+    *("pre_seq_len", "prefix_projection", "quantization_bit", "quantization_embeddings"),
+)
+"""Of published files, read here or not."""
+
 
 def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:  # noqa: ARG001
     """The native config for a published `config.json`, or one that a native model wrote.
