@@ -101,7 +101,7 @@ def test_a_misspelt_key_is_warned_of_once(tmp_path, caplog):
         find_layout(tmp_path, name="a")
     assert caplog.text.count("add_qkv_bais, which nothing reads; if add_qkv_bias is meant") == 1
     misspell(tmp_path, "layernorm_epsilon", "layernorm_epsilom")
-    with pytest.raises(ValueError, match="lacks 'layernorm_epsilon'.*is layernorm_epsilom meant"):
+    with pytest.raises(ValueError, match=r"lacks 'layernorm_epsilon'.*is layernorm_epsilom meant"):
         find_layout(tmp_path, name="a")
 
 
