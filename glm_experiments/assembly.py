@@ -122,7 +122,10 @@ class Assembly:
         config = self.config
         model = self.apply_tuner(model)
         adapter = TunerAdapter(
-            model, prompt_format=config.data.prompt_format, base=config.model.path
+            model,
+            prompt_format=config.data.prompt_format,
+            base=config.model.path,
+            revision=config.model.revision,
         )
         model = apply_activation_checkpointing(model, config.training)
         module = self.strategy.wrap(model, trains_own_weights=config.tuner.trains_own_weights)

@@ -41,6 +41,7 @@ from glm_experiments.record.files import ADAPTER, METRICS, PREDICTIONS, REJECTED
 from glm_experiments.record.markers import write_marked
 from glm_experiments.record.masking import mask_secrets
 from glm_experiments.record.metrics_log import MetricsLog
+from glm_experiments.record.model_card import write_model_card
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
@@ -147,7 +148,7 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
         outcome["metrics"] |= describe_evaluation("after", after)
         outcome["objective"] = parts.find_objective(trainable.model, encoded, after)
         outcome |= describe_memory(parts.memory.gather())
-        report(encoded, before, after, folder=folder)
+        report(encoded, before, after, description=description, record=record)
         tracked.summarise(outcome)
         tracked.log_adapter(folder / ADAPTER)
 
@@ -242,9 +243,19 @@ def report(
     before: Mapping[str, Evaluation],
     after: Mapping[str, Evaluation],
     *,
-    folder: Path,
+    description: RunDescription,
+    record: Run,
 ) -> None:
-    """Keep the answers and show what tuning changed."""
-    if meeting.is_main() and (before or after):
+    """Keep the answers, the adapter's card, and show what tuning changed."""
+    if not meeting.is_main():
+        return
+    folder = description.folder
+    write_model_card(
+        folder / ADAPTER,
+        config=description.config,
+        outcome=record.outcome,
+        fingerprint=record.environment["data"]["fingerprint"],
+    )
+    if before or after:
         write_predictions(folder / PREDICTIONS, encoded.validation, before, after)
         log.info("\n%s", render_comparison(before, after))

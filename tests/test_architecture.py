@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "processes": {"record"},
     "tracking": {"config", "nesting", "record"},
     "data": {"config", "labels", "live", "spelling", "tables", "tokenizer_protocol"},
-    "models": {"config", "tokenizer_protocol"},
+    "models": {"config", "spelling", "tokenizer_protocol"},
     "__init__": {"models"},
     "tuners": {"config", "models", "record"},
     "parallelism": {"config", "labels", "models", "processes", "record", "tables"},
@@ -54,13 +54,16 @@ ALLOWED: dict[str, set[str]] = {
         *("assembly", "composing", "config", "parallelism", "record", "spelling", "training"),
         "tuners",
     },
-    "commands": {"config", "data", "evaluation", "record", "runs", "streams", "tuners"},
+    "commands": {
+        *("config", "data", "evaluation", "models", "record", "runs", "streams", "tuners"),
+    },
     "sweeps": {
         *("assembly", "composing", "config", "live", "processes", "progress_file", "record"),
         *("tables",),
     },
+    "starting": {"composing", "sweeps"},
     "train": {
-        *("composing", "config", "experiment", "processes", "record", "streams", "sweeps"),
+        *("composing", "config", "experiment", "processes", "record", "starting", "streams"),
         "training",
     },
 }

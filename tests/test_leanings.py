@@ -49,10 +49,11 @@ OVERRIDES = {
     "InputDtypeLinear": "forward",
     "ChatGLMConfig": "__post_init__ attribute_map base_model_tp_plan model_type",
     "ChatGLMLayerNorm": "forward",
-    "ChatGLMPreTrainedModel": """config_class base_model_prefix supports_gradient_checkpointing
-        _no_split_modules _skip_keys_device_placement _keys_to_ignore_on_load_unexpected
-        _supports_sdpa _supports_flex_attn _supports_attention_backend _can_compile_fullgraph
-        _can_record_outputs _init_weights""",
+    "PublishedForCausalLM": "from_pretrained _from_config",
+    "ChatGLMPreTrainedModel": """__init__ config_class base_model_prefix
+        supports_gradient_checkpointing _no_split_modules _skip_keys_device_placement
+        _keys_to_ignore_on_load_unexpected _supports_sdpa _supports_flex_attn
+        _supports_attention_backend _can_compile_fullgraph _can_record_outputs _init_weights""",
     "ChatGLMModel": "__init__ get_input_embeddings set_input_embeddings",
     "ChatGLMForCausalLM": """__init__ _tied_weights_keys _tp_plan _prepare_generation_config
         _prepare_position_ids_for_generation _expand_inputs_for_generation
@@ -157,6 +158,11 @@ INSIDES = (
         name="_attn_implementation",
         owner="transformers:PreTrainedConfig",
         why="set_attn_implementation has no counterpart that reads",
+    ),
+    Inside(
+        name="_from_config",
+        owner="transformers:PreTrainedModel",
+        why="what AutoModelForCausalLM calls of a registered class",
     ),
     Inside(
         name="_no_split_modules",

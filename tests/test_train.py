@@ -141,10 +141,32 @@ def test_a_finished_run_is_recorded(finished):
     assert outcome["trainable_parameters"] == 6 * per_layer
     assert outcome["total_parameters"] > 3_000_000
     assert outcome["tokens_per_second"] > 0
-    files = [each for each in (finished / "adapter").iterdir() if each.is_file()]
+    card = finished / "adapter" / "README.md"
+    files = {each for each in (finished / "adapter").iterdir() if each.is_file()} - {card}
     assert outcome["adapter_bytes"] == sum(each.stat().st_size for each in files)
     assert record["environment"]["data"]["fingerprint"]
     assert record["environment"]["model"]["path"] == "package:tiny_glm"
+
+
+def test_the_adapter_has_a_model_card(finished):
+    card = (finished / "adapter" / "README.md").read_text(encoding="utf-8")
+    record = read_record(finished)
+    assert card.startswith("---\nlibrary_name: peft\n")
+    assert "base: `package:tiny_glm`, in float32" in card
+    assert "tuner: `lora`: dtype=float32, r=8, " in card
+    assert record["environment"]["data"]["fingerprint"] in card
+    for name in ("identity", "general"):
+        for metric in ("exact_match", "perplexity"):
+            pair = [
+                record["outcome"]["metrics"][when][name][metric] for when in ("before", "after")
+            ]
+            assert f"| {name} | {metric} | {pair[0]:.2f} | {pair[1]:.2f} |" in card
+    assert 'load_adapter(load_model("package:tiny_glm"), "FOLDER")' in card
+    assert 'AutoPeftModelForCausalLM.from_pretrained("FOLDER")' in card
+    config = json.loads((finished / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (Path(config["base_model_name_or_path"]) / "model.safetensors").is_file()
+    described = json.loads((finished / "adapter" / "adapter.json").read_text(encoding="utf-8"))
+    assert described["base"]["name"] == "package:tiny_glm"
 
 
 def test_each_stage_has_its_own_peak_memory(typed, tmp_path):
