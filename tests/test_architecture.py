@@ -46,8 +46,9 @@ ALLOWED: dict[str, set[str]] = {
         *("config", "data", "evaluation", "models", "parallelism", "processes", "record"),
         *("tokenizer_protocol", "training", "tuners"),
     },
+    "described": {"config", "data", "evaluation", "models", "training", "tuners"},
     "experiment": {
-        *("assembly", "config", "data", "evaluation", "models", "parallelism", "processes"),
+        *("assembly", "config", "data", "described", "evaluation", "parallelism", "processes"),
         *("record", "tracking", "training", "tuners"),
     },
     "runs": {
@@ -78,7 +79,7 @@ KNOWN_TO: dict[str, set[str]] = {
     },
     "accelerate": {"models", "training"},
     "peft": {"tuners"},
-    "hydra": {"composing", "config", "sweeps", "train"},
+    "hydra": {"composing", "config", "starting", "sweeps", "train"},
     "omegaconf": {"composing", "config", "record", "runs", "sweeps", "train"},
     "datasets": {"data"},
     "wandb": {"tracking"},
