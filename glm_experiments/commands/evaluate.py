@@ -50,14 +50,20 @@ def evaluate_run(arguments: argparse.Namespace, config: Config) -> None:
 
 def measure(arguments: argparse.Namespace, config: Config, *, folder: Path, record: Run) -> None:
     """Read, load, answer; fills the record on the way."""
-    from glm_experiments.data.encoding import encode_splits
+    from glm_experiments.data.encoding import encode_splits, hash_measured
     from glm_experiments.evaluation.metrics import DEFINITIONS
     from glm_experiments.evaluation.report import render_comparison, write_predictions
 
     splits = read_splits(config, arguments.overrides, rejected_file=folder / REJECTED)
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
-    encoded = encode_splits(splits, run.parts.tokenizer, config=config.data)
+    encoded = encode_splits(
+        splits, run.parts.tokenizer, config=config.data, longest=run.parts.longest
+    )
+    record.environment["data"]["measured"] = {
+        name: hash_measured(validation, num_questions=config.evaluation.num_rows)
+        for name, validation in encoded.validation.items()
+    }
     record.outcome["data"] = encoded.counts
     after = run.parts.evaluate(run.model, encoded, title=arguments.checkpoint)
     write_predictions(folder / PREDICTIONS, encoded.validation, {}, after)

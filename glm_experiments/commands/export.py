@@ -60,6 +60,7 @@ def remove_left(target: Path) -> None:
 
 def write_export(run: runs.LoadedRun, folder: Path) -> str:
     """Write the exported folder; returns what it holds, in words."""
+    from glm_experiments.models.exporting import write_model
     from glm_experiments.tuners import can_merge, fold_adapter, merge_adapter, save_adapter
 
     config = run.parts.config
@@ -70,16 +71,12 @@ def write_export(run: runs.LoadedRun, folder: Path) -> str:
         run.parts.tokenizer.save_pretrained(folder)
         return f"adapter for {config.model.path} (glm_experiments.tuners.load_adapter)"
     model = merge_adapter(run.model)
-    model.save_pretrained(folder)
-    run.parts.tokenizer.save_pretrained(folder)
+    how = write_model(model, run.parts.tokenizer, folder)
     write_json(
         folder / "prompt_format.json",
         {"prompt_format": config.data.prompt_format, "base": config.model.path},
     )
-    # safetensors 0.8 lets only the owner read its files; who may read the config may read them.
-    for file in folder.glob("*.safetensors"):
-        file.chmod((folder / "config.json").stat().st_mode)
-    return f"{type(model).__name__} in {config.model.dtype} (from_pretrained)"
+    return f"{type(model).__name__} in {config.model.dtype} ({how})"
 
 
 def main() -> None:

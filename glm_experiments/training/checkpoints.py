@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glm_experiments.config import Dtype
+from glm_experiments.config import Dtype, Keep
 from glm_experiments.config.changes import pick_comparable
 from glm_experiments.record.errors import Refused
 from glm_experiments.record.files import (
@@ -157,4 +157,21 @@ def remove_old(run_dir: Path, *, newest: int, num_kept: int | None, best_step: i
     spare = [step for step in steps if step not in (newest, best_step)]
     num_extra = max(0, len(steps) - max(num_kept, 1))
     for step in spare[:num_extra]:
+        shutil.rmtree(run_dir / checkpoint_name(step))
+
+
+def keep_finished(run_dir: Path, *, keep: Keep, best_step: int | None) -> None:
+    """Delete the checkpoints of a finished run that are not to stay.
+
+    best_step: None: nothing was measured, so the last is the best.
+    """
+    steps = list(numbered_checkpoints(run_dir))
+    match keep:
+        case Keep.all:
+            stays = steps
+        case Keep.best:
+            stays = [step for step in steps if step == best_step] or steps[-1:]
+        case Keep.none:
+            stays = []
+    for step in set(steps).difference(stays):
         shutil.rmtree(run_dir / checkpoint_name(step))
