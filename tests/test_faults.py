@@ -151,7 +151,7 @@ def check_result(folder: Path, like: Path) -> None:
 # 1: signals in every phase
 
 PHASES = {
-    "composing": ("glm_experiments.train.compose_run", 1),
+    "composing": ("glm_experiments.starting.compose_run", 1),
     "importing": ("glm_experiments.experiment.run", 1),
     "reading data": ("glm_experiments.experiment.load_splits", 1),
     "encoding": ("glm_experiments.experiment.encode_splits", 1),
