@@ -56,8 +56,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "commands": {"config", "data", "evaluation", "record", "runs", "streams", "tuners"},
     "sweeps": {
-        *("assembly", "composing", "config", "live", "processes", "progress_file", "record"),
-        *("tables",),
+        *("composing", "config", "live", "models", "processes", "progress_file", "record"),
+        *("tables", "tuners"),
     },
     "train": {
         *("composing", "config", "experiment", "processes", "record", "streams", "sweeps"),
