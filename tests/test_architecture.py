@@ -59,8 +59,8 @@ ALLOWED: dict[str, set[str]] = {
         *("config", "data", "evaluation", "models", "record", "runs", "streams", "tuners"),
     },
     "sweeps": {
-        *("assembly", "composing", "config", "live", "processes", "progress_file", "record"),
-        *("tables",),
+        *("composing", "config", "live", "models", "processes", "progress_file", "record"),
+        *("tables", "tuners"),
     },
     "starting": {"composing", "sweeps"},
     "train": {
