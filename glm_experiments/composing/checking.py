@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -61,6 +62,31 @@ def check_command_line(
         kind = schemas.Impossible if composes else ValueError
         raise kind(schemas.join_problems(problems))
     return [values[0].partition("=")[0].lstrip("+") for values in axes if len(values) > 1]
+
+
+def compose_checked(overrides: list[str], *, refused: Mapping[str, str]) -> DictConfig:
+    """The config of a model that no run made, as of one job.
+
+    refused: keys and groups that have no meaning for it -> why.
+
+    Raises:
+        ValueError: with every problem, one a line.
+    """
+    reasons = dict.fromkeys(("hydra", "sweep"), "that is for glm-train") | dict(refused)
+    problems = {
+        override: f"{override}: {why}; leave it out"
+        for key, why in reasons.items()
+        for override in overrides
+        if override.lstrip("+~").startswith((f"{key}=", f"{key}."))
+    }
+    rest = [override for override in overrides if override not in problems]
+    try:
+        check_command_line(rest)
+    except ValueError as error:
+        problems |= {line: line.removeprefix("- ") for line in str(error).splitlines()}
+    if problems:
+        raise ValueError(schemas.join_problems(list(problems.values())))
+    return compose(build_loader(), [quote_text(override) for override in rest])
 
 
 def explain_overrides(overrides: list[str], config_dir: str | None) -> str:
