@@ -58,8 +58,8 @@ def compose_untuned(overrides: Sequence[str]) -> Config:
     config = parse(compose_checked(list(overrides), refused={"tuner": "nothing is tuned here"}))
     if config.model.weights is Weights.random:
         raise ValueError(
-            f"model={config.model.name} has random weights, which answer nothing; train it first: "
-            f"glm-train model={config.model.name}"
+            f"model.weights=random of {config.model.name} answers nothing; type the folder of a run "
+            "that trained it, or model.weights=pretrained"
         )
     return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import signal
 import sys
@@ -81,9 +82,14 @@ def drop_oldest_turns(
     The instruction and the last question stay, whatever their length.
     """
     kept = list(messages)
-    first = 1 if kept and kept[0].role == "system" else 0
+    if len(ids := encode(kept)) <= longest:
+        return kept, ids, 0
+    first = 1 if kept[0].role == "system" else 0
+    shortest = [*kept[:first], kept[-1]]
+    if len(ids := encode(shortest)) > longest:
+        return shortest, ids, sum(each.role == "user" for each in kept[first:-1])
     num_dropped = 0
-    while len(ids := encode(kept)) > longest and len(kept) > first + 1:
+    while len(ids := encode(kept)) > longest:
         del kept[first]
         while len(kept) > first + 1 and kept[first].role != "user":
             del kept[first]
@@ -148,11 +154,8 @@ def answer_last(loaded: Answering, session: ChatSession, *, temperature: float) 
 
     config, tokenizer = loaded.parts.config, loaded.parts.tokenizer
     form, longest = config.data.prompt_format, config.data.context_length
-    messages, ids, num_dropped = drop_oldest_turns(
-        session.messages,
-        encode=lambda each: encode_prompt(tokenizer, each, prompt_format=form),
-        longest=longest,
-    )
+    encode = functools.partial(encode_prompt, tokenizer, prompt_format=form)
+    messages, ids, num_dropped = drop_oldest_turns(session.messages, encode=encode, longest=longest)
     if len(ids) > longest:
         print(
             f"[not asked: these are {len(ids)} tokens, and data.context_length={longest}; "
