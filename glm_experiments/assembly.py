@@ -42,13 +42,14 @@ from glm_experiments.tuners import TunerAdapter, apply_tuner, settle_precision
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Assembly:
     """What one config comes to on the devices of one process."""
 
     config: Config
     strategy: Strategy
     tokenizer: Tokenizer
+    longest: int | None  # tokens that the model takes; None: it doesn't say
     memory: PeakMemory
 
     @property
@@ -121,7 +122,10 @@ class Assembly:
         config = self.config
         model = self.apply_tuner(model)
         adapter = TunerAdapter(
-            model, prompt_format=config.data.prompt_format, base=config.model.path
+            model,
+            prompt_format=config.data.prompt_format,
+            base=config.model.path,
+            revision=config.model.revision,
         )
         model = apply_activation_checkpointing(model, config.training)
         module = self.strategy.wrap(model, trains_own_weights=config.tuner.trains_own_weights)
@@ -201,9 +205,8 @@ def assemble(config: Config, strategy: Strategy, *, texts: Iterable[str], folder
         ValueError: for a path without a known tokenizer, or contexts longer than the model's.
     """
     tokenizer = prepare_tokenizer(config.model, texts=texts, folder=folder / TOKENIZER)
-    check_context_length(config.model, config.data.context_length)
-    memory = PeakMemory(strategy.devices)
-    return Assembly(config=config, strategy=strategy, tokenizer=tokenizer, memory=memory)
+    longest = check_context_length(config.model, config.data.context_length)
+    return Assembly(config, strategy, tokenizer, longest, PeakMemory(strategy.devices))
 
 
 def resolve_dtype(config: Config, strategy: Strategy) -> Config:

@@ -17,11 +17,18 @@ from typing import Any
 from torch import nn
 
 from glm_experiments.assembly import assemble, plan_run, resolve_dtype
-from glm_experiments.config import Config, ModelConfig, TrackingConfig, to_plain
+from glm_experiments.config import (
+    Config,
+    EvaluationConfig,
+    Keep,
+    ModelConfig,
+    TrackingConfig,
+    to_plain,
+)
 from glm_experiments.data.conversations import Conversation, PlainText
-from glm_experiments.data.encoding import EncodedSplits, encode_splits
+from glm_experiments.data.encoding import EncodedSplits, encode_splits, hash_measured
 from glm_experiments.data.rendering import render_samples
-from glm_experiments.data.splits import load_splits
+from glm_experiments.data.splits import Splits, load_splits
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.objective_value import check_objective
@@ -34,6 +41,7 @@ from glm_experiments.record.files import ADAPTER, METRICS, PREDICTIONS, REJECTED
 from glm_experiments.record.markers import write_marked
 from glm_experiments.record.masking import mask_secrets
 from glm_experiments.record.metrics_log import MetricsLog
+from glm_experiments.record.model_card import write_model_card
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import Run, record_run
 from glm_experiments.tracking import (
@@ -44,7 +52,7 @@ from glm_experiments.tracking import (
     open_tracked_run,
     untracked,
 )
-from glm_experiments.training.checkpoints import Start, begin_training
+from glm_experiments.training.checkpoints import Start, begin_training, keep_finished
 from glm_experiments.training.loop import TrainingResult, train
 from glm_experiments.training.memory import Peaks
 from glm_experiments.training.progress import Logger
@@ -89,7 +97,9 @@ def run(
         begin = functools.partial(begin_training, output_dir, checkpoint)
         work = functools.partial(run_stages, config, description, begin)
         strategy.carry_out(work, record, folder=output_dir)
-        return swept_value(record.outcome)
+    keep = config.training.keep or (Keep.all if sweep is None else Keep.best)
+    keep_finished(output_dir, keep=keep, best_step=record.outcome["best_step"])
+    return swept_value(record.outcome)
 
 
 def follow() -> None:
@@ -109,10 +119,10 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
     start = meeting.from_main(lambda: begin(to_plain(config), splits.fingerprint))
     with meeting.main_first():
         parts = assemble(config, strategy, texts=texts_of(splits.train), folder=folder)
-        encoded = encode_splits(splits, parts.tokenizer, config=config.data)
+        encoded = encode_splits(splits, parts.tokenizer, config=config.data, longest=parts.longest)
     check_objective(config.aim(), encoded.validation)
     log.info("%s", render_samples(encoded, parts.tokenizer))
-    record.environment["data"] = {"fingerprint": splits.fingerprint}
+    record.environment["data"] = describe_data(splits, encoded, config.evaluation)
     outcome |= {"data": encoded.counts, "metric_definitions": DEFINITIONS, "metrics": {}}
     with open_tracking(config.tracking, description) as tracked:
         devices = parts.plan_devices()
@@ -138,7 +148,7 @@ def run_stages(config: Config, description: RunDescription, begin: Begin, record
         outcome["metrics"] |= describe_evaluation("after", after)
         outcome["objective"] = parts.find_objective(trainable.model, encoded, after)
         outcome |= describe_memory(parts.memory.gather())
-        report(encoded, before, after, folder=folder)
+        report(encoded, before, after, description=description, record=record)
         tracked.summarise(outcome)
         tracked.log_adapter(folder / ADAPTER)
 
@@ -167,6 +177,20 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
             tracked.log(step, values)
 
     return log_values
+
+
+def describe_data(
+    splits: Splits, encoded: EncodedSplits, config: EvaluationConfig
+) -> dict[str, Any]:
+    """The record's hashes of all rows, of those that train, and of what each set measures."""
+    return {
+        "fingerprint": splits.fingerprint,
+        "trained": encoded.trained_fingerprint,
+        "measured": {
+            name: hash_measured(validation, num_questions=config.num_rows)
+            for name, validation in encoded.validation.items()
+        },
+    }
 
 
 def describe_model(config: ModelConfig) -> dict[str, Any]:
@@ -219,9 +243,19 @@ def report(
     before: Mapping[str, Evaluation],
     after: Mapping[str, Evaluation],
     *,
-    folder: Path,
+    description: RunDescription,
+    record: Run,
 ) -> None:
-    """Keep the answers and show what tuning changed."""
-    if meeting.is_main() and (before or after):
+    """Keep the answers, the adapter's card, and show what tuning changed."""
+    if not meeting.is_main():
+        return
+    folder = description.folder
+    write_model_card(
+        folder / ADAPTER,
+        config=description.config,
+        outcome=record.outcome,
+        fingerprint=record.environment["data"]["fingerprint"],
+    )
+    if before or after:
         write_predictions(folder / PREDICTIONS, encoded.validation, before, after)
         log.info("\n%s", render_comparison(before, after))

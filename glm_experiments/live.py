@@ -1,4 +1,5 @@
-"""A line at the foot of the terminal that says how far a long work is, below the log's lines.
+"""A line at the foot of the terminal that says how far a long work is, below the log's lines; or,
+of a process that somebody else watches, a file that says so.
 
 Knows nothing of the work. Who is watched decides `show_bar`; elsewhere the log says it.
 """
@@ -11,21 +12,41 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from rich.console import Console, ConsoleOptions
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
+from rich.text import Text
+
+from glm_experiments.progress_file import PROGRESS_FILE, FileBar
 
 SECONDS_BETWEEN_FRAMES = 0.1
 ROOM_FOR_ECHO = 3
 """Columns left free at the right: a Ctrl-C shows as ^C there instead of on another line."""
 
 
-class Bar:
+class Bar(Protocol):
+    """What of a work is done."""
+
+    is_logged: bool
+    """Whether the log should say it, too."""
+
+    def show(self, done: int, *, total: int, note: str | None = None) -> None:
+        """Show it, unless that was done just now.
+
+        note: stands behind the count; None: the time left, by the pace since the first call.
+        """
+
+
+class TerminalBar:
     """What of a work is done, on a terminal."""
+
+    is_logged = False
 
     def __init__(self, progress: Progress, description: str, unit: str) -> None:
         self._progress = progress
@@ -35,10 +56,6 @@ class Bar:
         self._drawn = 0.0
 
     def show(self, done: int, *, total: int, note: str | None = None) -> None:
-        """Draw the line anew, unless that was done just now.
-
-        note: stands behind the count; None: the time left, by the pace since the first call.
-        """
         now = time.monotonic()
         start, already = self._start = self._start or (now, done)
         if note is None:
@@ -57,6 +74,9 @@ def show_bar(description: str, *, unit: str, stays: bool) -> Iterator[Bar | None
 
     unit: what is counted, in the plural. stays: the last state is left on the terminal.
     """
+    if file := os.environ.get(PROGRESS_FILE):
+        yield FileBar(Path(file), description, unit)
+        return
     console = _Terminal(file=sys.stderr, highlight=False, force_jupyter=False)
     if not (is_watched() and console.is_interactive):
         yield None
@@ -75,7 +95,37 @@ def show_bar(description: str, *, unit: str, stays: bool) -> Iterator[Bar | None
         expand=True,
     )
     with progress, lines_above(console):
-        yield Bar(progress, description, unit)
+        yield TerminalBar(progress, description, unit)
+
+
+class Lines:
+    """Several lines at the foot of a terminal."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Draw them anew, each cut where the terminal is too narrow."""
+        text = Text("\n".join(lines), no_wrap=True, overflow="crop")
+        self._live.update(text, refresh=True)
+
+
+@contextmanager
+def show_lines() -> Iterator[Lines | None]:
+    """Lines that change while the block runs; None where nobody would see them."""
+    console = _Terminal(file=sys.stderr, highlight=False, force_jupyter=False)
+    if not (is_watched() and console.is_interactive):
+        yield None
+        return
+    live = Live(
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        transient=True,
+    )
+    with live, lines_above(console):
+        yield Lines(live)
 
 
 def is_watched() -> bool:

@@ -6,14 +6,14 @@ A run's folder is read in `runs.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from glm_experiments.composing.checking import compose_checked
+from glm_experiments.composing.checking import check_jobs
 from glm_experiments.composing.loader import build_loader
-from glm_experiments.config import Config, Dtype, Weights, parse
+from glm_experiments.config import Config, Dtype, PromptFormat, Weights, join_problems
 from glm_experiments.record.files import ADAPTER_DESCRIPTION, EXPORT_DESCRIPTION
 from glm_experiments.record.read_back import read_object
 
@@ -22,8 +22,22 @@ if TYPE_CHECKING:
 
     from glm_experiments.assembly import Assembly
 
-OWN = ("model.path", "data.prompt_format")
-"""What an exported folder says of itself."""
+NO_MEANING = {
+    **dict.fromkeys(("hydra.", "sweep="), "that is for glm-train"),
+    **dict.fromkeys(("tuner=", "tuner."), "nothing is tuned here"),
+}
+"""How overrides begin that have no meaning for a model without a run -> why."""
+OWN = ("model=", "model.path=", "model.prompt_format=", "model.weights=", "data.prompt_format=")
+"""The same of an exported folder, which says it itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """Where the weights of an export lie, and how they are used."""
+
+    path: str
+    dtype: Dtype
+    prompt_format: PromptFormat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,11 +69,11 @@ def compose_untuned(overrides: Sequence[str]) -> Config:
     Raises:
         ValueError: for every bad override, one of the tuner, and a model without weights.
     """
-    config = parse(compose_checked(list(overrides), refused={"tuner": "nothing is tuned here"}))
+    config = compose_without_run(overrides, refused={})
     if config.model.weights is Weights.random:
         raise ValueError(
-            f"model.weights=random of {config.model.name} answers nothing; type the folder of a run "
-            "that trained it, or model.weights=pretrained"
+            f"model.weights=random of {config.model.name} answers nothing; type the folder of a "
+            "run that trained it, or model.weights=pretrained"
         )
     return config
 
@@ -71,17 +85,47 @@ def read_export(folder: Path, overrides: Sequence[str]) -> Config:
         ValueError: for every bad override, one of what the folder itself says, and for a folder
             that lacks what glm-export writes.
     """
-    path, dtype, prompt_format = _describe_export(folder)
-    why = f"{folder} says it itself"
-    refused = {"tuner": "nothing is tuned here", **dict.fromkeys(OWN, why)}
-    cfg = compose_checked(list(overrides), refused=refused)
-    cfg.model.name = folder.resolve().name
-    cfg.model.path = path
-    cfg.model.revision = None
-    cfg.model.prompt_format = cfg.data.prompt_format = prompt_format
-    if not any(override.startswith("model.dtype=") for override in overrides):
-        cfg.model.dtype = dtype
-    return parse(cfg)
+    said = read_description(folder)
+    refused = dict.fromkeys(OWN, f"{folder} says it itself")
+    config = compose_without_run(overrides, refused=refused)
+    is_typed = any(override.startswith("model.dtype=") for override in overrides)
+    model = replace(
+        config.model,
+        name=folder.resolve().name,
+        path=said.path,
+        revision=None,
+        dtype=config.model.dtype if is_typed else said.dtype,
+        weights=Weights.pretrained,
+        prompt_format=said.prompt_format,
+    )
+    data = replace(config.data, prompt_format=said.prompt_format)
+    return replace(config, model=model, data=data)
+
+
+def compose_without_run(overrides: Sequence[str], *, refused: Mapping[str, str]) -> Config:
+    """The config of a model that no run made, as of one job.
+
+    refused: how overrides begin that have no meaning for it, beside `NO_MEANING` -> why.
+
+    Raises:
+        ValueError: with every problem, one a line.
+    """
+    reasons = {**NO_MEANING, **refused}
+    problems = {
+        override: f"{override}: {why}; leave it out"
+        for start, why in reasons.items()
+        for override in overrides
+        if override.lstrip("+~").startswith(start)
+    }
+    rest = [override for override in overrides if override not in problems]
+    found = list(problems.values())
+    try:
+        ((_, config),) = check_jobs(rest).jobs
+    except ValueError as error:
+        found += [line.removeprefix("- ") for line in str(error).splitlines()]
+    if found:
+        raise ValueError(join_problems(found))
+    return config
 
 
 def load_plain(config: Config, *, adapter: Path | None = None) -> PlainModel:
@@ -109,23 +153,30 @@ def adapter_in(folder: Path) -> Path | None:
     return folder if (folder / ADAPTER_DESCRIPTION).is_file() else None
 
 
-def _describe_export(folder: Path) -> tuple[str, str, str]:
-    """Path of the weights, their dtype, and the prompt format."""
+def read_description(folder: Path) -> Description:
+    """What a folder that glm-export wrote says of itself.
+
+    Raises:
+        ValueError: for one that lacks it.
+    """
+    file = folder / EXPORT_DESCRIPTION
     if adapter_in(folder) is not None:
         file = folder / ADAPTER_DESCRIPTION
         described = read_object(file)
         base = described.get("base")
-        found: tuple[Any, ...] = (
-            (base.get("name"), base.get("dtype"), described.get("prompt_format"))
-            if isinstance(base, dict)
-            else (None,)
-        )
+        weights = base if isinstance(base, dict) else {}
     else:
-        file = folder / EXPORT_DESCRIPTION
+        described = read_object(file)
         native = read_object(folder / "config.json")
-        dtype = native.get("dtype") or native.get("torch_dtype") or str(Dtype.auto)
-        found = (str(folder), dtype, read_object(file).get("prompt_format"))
-    if not all(isinstance(each, str) for each in found):
-        raise ValueError(f"{file} lacks what glm-export writes; export the run again")
-    path, dtype, prompt_format = found
-    return path, dtype, prompt_format
+        dtype = native.get("dtype") or native.get("torch_dtype") or Dtype.auto
+        weights = {"name": str(folder), "dtype": dtype}
+    try:
+        return Description(
+            path=str(weights["name"]),
+            dtype=Dtype(weights["dtype"]),
+            prompt_format=PromptFormat(described["prompt_format"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{file} lacks what glm-export writes ({error}); export the run again"
+        ) from None

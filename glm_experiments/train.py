@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -24,23 +23,27 @@ from glm_experiments.composing import checking
 from glm_experiments.composing.grammar import quote_text
 from glm_experiments.composing.help import render_help
 from glm_experiments.composing.keeping import keep_config, secrets_of
-from glm_experiments.composing.loader import CONF_DIR
+from glm_experiments.composing.loader import PLUGINS
+from glm_experiments.composing.origin import store_origins
 from glm_experiments.processes import worker
 from glm_experiments.processes.world import World, read_world
 from glm_experiments.record.errors import Refused, RunFailed
-from glm_experiments.record.files import list_left
+from glm_experiments.record.files import RESULTS, list_left
 from glm_experiments.record.masking import hide_in_log, mask_override
 from glm_experiments.record.read_back import swept_value
 from glm_experiments.record.run import lock_folder, record_run
-from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
+from glm_experiments.record.signals import STOPPING, deferred, signal_of
+from glm_experiments.starting import choose_start
 from glm_experiments.streams import open_closed_streams
 from glm_experiments.training.admission import Finished, admit
 
 log = logging.getLogger(__name__)
 
 MISTAKE = 1
-# Hydra's own sweeper: the one that has no use for what a job returns.
+# Hydra's own sweeper, and ours: those that have no use for what a job returns.
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+LAUNCHER = f"{PLUGINS}.ForkingLauncher"
+GRIDS = (GRID, f"{PLUGINS}.GridSweeper")
 
 
 def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
@@ -52,7 +55,7 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
     with lock_folder(folder):
         try:
             parsed = config.parse(cfg)
-            if is_swept and parsed.aim() is None and context.sweeper["_target_"] != GRID:
+            if is_swept and parsed.aim() is None and context.sweeper["_target_"] not in GRIDS:
                 raise config.Impossible(
                     "nothing is held out, so there is nothing that this sweeper could optimise; "
                     "type e.g. data.num_validation_rows=100"
@@ -64,9 +67,9 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
             log.info("%s holds this run, finished: nothing is left to do", folder)
             return swept_value(admission.outcome)
         keep_config(folder, cfg)
-        from glm_experiments import experiment
-
         try:
+            from glm_experiments import experiment  # takes seconds, which a signal may end
+
             result = experiment.run(
                 parsed,
                 folder,
@@ -75,7 +78,9 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
                 sweep=Path(context.sweep.dir).name if is_swept else None,
                 swept_keys=swept_keys,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if not (folder / RESULTS).exists():
+                record_end(folder, cfg, error)
             place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
             log.warning("to continue, type the same command and hydra.%s", place)
             raise
@@ -86,14 +91,26 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
 def record_refusal(folder: Path, cfg: DictConfig, message: str) -> RunFailed:
     """The failure of a job that is not let in; recorded where that hides nothing of another."""
     if not list_left(folder):
-        plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        overrides = list(HydraConfig.get().overrides.task)
-        with (
-            suppress(RunFailed),
-            record_run(folder, name=cfg.name, config=plain, overrides=overrides),
-        ):
-            raise Refused(message)
+        record_end(folder, cfg, Refused(message))
     return RunFailed(message)
+
+
+def record_end(folder: Path, cfg: DictConfig, error: BaseException) -> None:
+    """Record what ended a job before its first stage."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    overrides = list(HydraConfig.get().overrides.task)
+    with (
+        suppress(RunFailed, KeyboardInterrupt),
+        record_run(folder, name=cfg.name, config=plain, overrides=overrides),
+    ):
+        raise error
+
+
+def hide_typed(message: str, overrides: list[str]) -> str:
+    """A message in which overrides may stand, without the secrets in them."""
+    for override in overrides:
+        message = message.replace(override, mask_override(override))
+    return message
 
 
 def describe_job() -> str:
@@ -151,7 +168,6 @@ def main() -> None:
     parser.allow_abbrev = False  # --experiment=NAME would be Hydra's --experimental-rerun
     arguments = parser.parse_args()
     failures: list[str] = []
-    only_prints = arguments.hydra_help or arguments.info or arguments.cfg
     try:
         if arguments.help:
             print(
@@ -163,38 +179,38 @@ def main() -> None:
             )
             return
 
+        store_origins(arguments.overrides)
         # A mistake is told before there is a folder, and before a sweep's first job.
-        swept_keys = checking.check_command_line(
-            [] if only_prints else arguments.overrides,
-            config_dir=arguments.config_dir,
-            multirun=arguments.multirun,
-        )
+        with deferred(*STOPPING) as signals, signals.allowed():
+            start = choose_start(arguments, is_alone=world is None or world.size == 1)
 
-        @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
         def train(cfg: DictConfig) -> float | None:
             try:
-                return run_job(cfg, swept_keys=swept_keys)
+                return run_job(cfg, swept_keys=start.swept_keys)
             except RunFailed as error:  # recorded; a sweep goes on with its other jobs
-                failures.append(f"{describe_job()}{error}")
-                log_failure(failures[-1])
+                log_failure(f"{describe_job()}{error}")
+                if start.is_sweep and HydraConfig.get().launcher["_target_"] == LAUNCHER:
+                    raise  # it hears of it from a process that only this job has
+                failures.append(str(error))
                 return None
 
         # Lets failures through to the reports below instead of printing and exiting itself.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-        with handled(interrupt, *STOPPING):
-            train()
-        if failures:
+        with deferred(*STOPPING) as signals, signals.allowed(), start.around:
+            start.call(train)
+        if failures and not start.is_sweep:
             raise ValueError("\n".join(failures))
     except HydraException as error:
         # Where a config was only to be printed: Hydra's message ends with its first problem.
         problems = checking.explain_overrides(arguments.overrides, arguments.config_dir)
+        problems = hide_typed(problems, arguments.overrides)
         sys.stderr.write(f"glm-train: {problems or error}\n")
         sys.exit(MISTAKE)
     except OSError as error:  # a run's own are recorded: this is Hydra making its folder
         sys.stderr.write(f"glm-train: {error}; type hydra.run.dir=FOLDER for one to write to\n")
         sys.exit(MISTAKE)
-    except (ValueError, RuntimeError) as error:
-        sys.stderr.write(f"glm-train: {error}\n")
+    except (ValueError, RuntimeError, RunFailed) as error:
+        sys.stderr.write(f"glm-train: {hide_typed(str(error), arguments.overrides)}\n")
         sys.exit(MISTAKE)
     except KeyboardInterrupt as error:
         sys.stderr.write("glm-train: interrupted\n")

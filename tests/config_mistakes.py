@@ -26,8 +26,8 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "type e.g. data.replay_share=0",
             "data.assistant_name=": "data.assistant_name is blank; type data.assistant_name=NAME",
             "data.author=''": "data.author is blank; type data.author=NAME",
-            "training.learning_rate=-1e-4": "training.learning_rate must be positive, got -0.0001; "
-            "type e.g. training.learning_rate=1",
+            "training.learning_rate=-1e-4": "training.learning_rate must be above 0 and finite, "
+            "got -0.0001; type e.g. training.learning_rate=1e-4",
             "training.num_train_epochs=0": "training.num_train_epochs must be positive, got 0.0; "
             "type e.g. training.num_train_epochs=1",
             "training.logging_steps=0": "training.logging_steps must be positive, got 0; type e.g. "
@@ -87,6 +87,14 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "type e.g. seed=0",
         },
     ),
+    # Beside what is right
+    (
+        "+training.extra.adam_beta2=0.9",
+        {
+            "training.max_steps=many": "training.max_steps=many: Value 'many' of type 'str' could "
+            "not be converted to Integer; type e.g. training.max_steps=null",
+        },
+    ),
     # Keys that there are not
     (
         "",
@@ -130,6 +138,45 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "tracking=none": "tracking=none is no option of tracking; type one of: disabled, "
             "tensorboard, trackio, wandb",
             "evaluation=none": "evaluation=none is no option of evaluation; type one of: default",
+        },
+    ),
+    # What would cost hours
+    (
+        "",
+        {
+            "training.learning_rate=inf": "training.learning_rate must be above 0 and finite, got "
+            "inf; type e.g. training.learning_rate=1e-4",
+            "training.num_train_epochs=1e400": "training.num_train_epochs must be finite, got inf; "
+            "type e.g. training.num_train_epochs=1",
+            "data.num_train_rows=99999999": "data.num_train_rows must be at most 2000000, got "
+            "99999999: generated rows are all kept in memory, about a GiB a million; type e.g. "
+            "data.num_train_rows=2000000",
+            "training.batch_size=99999996": "training.batch_size must be at most 1000000, got "
+            "99999996: a step of more would be filled up with rows that train nothing; type e.g. "
+            "training.batch_size=1000000",
+            "+training.extra.save_only_model=true": "training.extra.save_only_model has no place "
+            "in a run here; leave it out",
+            "+training.extra.split_batches=true": "training.extra.split_batches has no place in a "
+            "run here; leave it out",
+            "+training.extra.ignore_data_skip=true": "training.extra.ignore_data_skip has no place "
+            "in a run here; leave it out",
+            "+training.extra.load_best_model_at_end=true": "training.extra.load_best_model_at_end "
+            "repeats training.early_stopping_patience; set training.early_stopping_patience "
+            "instead",
+            "objective=identity/bleu": "objective=identity/bleu: bleu is not of "
+            "evaluation.metrics; type objective=identity/METRIC with one of loss, exact_match, "
+            "bleu4, rouge_1, rouge_2, rouge_l, perplexity",
+        },
+    ),
+    (
+        "",
+        {
+            "objective=other/loss": "objective=other/loss: data=identity holds out identity and "
+            "general, not other; type objective=identity/loss",
+            "hydra.run.dir=": "hydra.run.dir= names no folder; type hydra.run.dir=FOLDER, or leave "
+            "it out",
+            "hydra.sweep.dir=": "hydra.sweep.dir= names no folder; type hydra.sweep.dir=FOLDER, or "
+            "leave it out",
         },
     ),
     # What belongs to one option

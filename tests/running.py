@@ -86,6 +86,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def read_sweep(folder: Path) -> list[dict[str, Any]]:
+    """The jobs that a sweep's `sweep.json` lists; beside what stands there, each one's record."""
+    jobs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["jobs"]
+    return [{**job, "record": read_record(Path(job["folder"]))} for job in jobs]
+
+
 def read_losses(folder: Path, key: str = "train/loss") -> dict[int, float]:
     """Loss by step; of two lines of a step the later counts."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

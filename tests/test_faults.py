@@ -37,7 +37,7 @@ from glm_experiments.training.checkpoints import find_last_complete
 from tests.composing.reports import report
 from tests.config_mistakes import MISTAKES
 from tests.mutations import damage_file
-from tests.running import read_losses, read_record
+from tests.running import read_losses, read_record, read_sweep
 from tests.tracking.wandb_server import WandbServer
 from tests.warm import Child, Ended, Fault, Warm, wait_until
 
@@ -151,33 +151,39 @@ def check_result(folder: Path, like: Path) -> None:
 # 1: signals in every phase
 
 PHASES = {
-    "composing": ("glm_experiments.train.checking.check_command_line", 1),
+    "composing": ("glm_experiments.train.compose_run", 1),
+    "importing": ("glm_experiments.experiment.run", 1),
     "reading data": ("glm_experiments.experiment.load_splits", 1),
+    "encoding": ("glm_experiments.experiment.encode_splits", 1),
     "loading": ("glm_experiments.assembly.prepare_model", 1),
     "before": ("glm_experiments.assembly.Assembly.evaluate_base", 1),
     "training": ("glm_experiments.record.metrics_log.MetricsLog.log", 3),
     "saving": ("glm_experiments.training.trainer.write_marker", 2),
+    "last step": ("glm_experiments.record.metrics_log.MetricsLog.log", NUM_STEPS),
+    "training's end": ("glm_experiments.training.progress.Progress.on_train_end", 1),
     "keeping": ("glm_experiments.experiment.write_marked", 1),
     "after": ("glm_experiments.assembly.Assembly.evaluate_tuned", 1),
     "reporting": ("glm_experiments.experiment.write_predictions", 1),
     "writing the record": ("glm_experiments.record.run.capture_environment", 1),
 }
 SIGNALS = [
-    ("composing", signal.SIGINT),
+    ("composing", signal.SIGTERM),
+    ("importing", signal.SIGINT),
     ("reading data", signal.SIGTERM),
+    ("encoding", signal.SIGHUP),
     ("loading", signal.SIGINT),
     ("before", signal.SIGHUP),
-    ("before", signal.SIGTERM),
     ("training", signal.SIGINT),
-    ("training", signal.SIGTERM),
     ("training", signal.SIGHUP),
     ("saving", signal.SIGTERM),
+    ("last step", signal.SIGINT),
+    ("training's end", signal.SIGTERM),
     ("keeping", signal.SIGINT),
-    ("after", signal.SIGTERM),
+    ("after", signal.SIGHUP),
     ("reporting", signal.SIGINT),
     ("writing the record", signal.SIGTERM),
-    ("writing the record", signal.SIGINT),
 ]
+TRAINED = ("training", "saving", "last step", "training's end", "keeping", "after")
 
 
 @pytest.mark.parametrize(("phase", "signum"), SIGNALS)
@@ -194,8 +200,7 @@ def test_a_signal(
         record = read_record(folder)["run"]
         assert (record["status"], record["error"]["message"]) == ("interrupted", signum.name)
     assert not [path for path in folder.glob(".*") if path.name not in (".hydra", ".lock")]
-    if phase in ("training", "saving", "keeping", "after"):
-        assert whole_checkpoints(folder)
+    assert phase not in TRAINED or whole_checkpoints(folder)
     check_goes_on(warm, folder, undisturbed)
 
 
@@ -226,6 +231,20 @@ def test_a_run_killed_while_it_writes(
     check_goes_on(warm, folder, undisturbed)
 
 
+def test_an_export_killed_while_it_writes(warm: Warm, undisturbed: Path, tmp_path: Path) -> None:
+    typed = (undisturbed, "--to", tmp_path / "merged")
+    export = functools.partial(warm.run, *typed, main="glm_experiments.commands.export.main")
+    fault = Fault(place="glm_experiments.commands.export.shutil.move", signum=signal.SIGKILL)
+    before = contents(undisturbed)
+    assert export(fault=fault).code == -signal.SIGKILL
+    (half,) = tmp_path.glob(".merged-*")
+    assert export().code == 0
+    assert not half.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    assert contents(undisturbed) == before
+
+
 # 3: a full disk
 
 
@@ -253,7 +272,10 @@ def test_a_full_disk(
     small_disk: Callable[[str], None], warm: Warm, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "disk" / "run"
-    check_named(warm.run(*command(folder)), "space", str(folder))
+    num_bytes = sum(map(len, contents(undisturbed).values()))
+    for share in (0.1, 0.5, 0.9):
+        small_disk(str(int(share * num_bytes)))
+        check_named(warm.run(*command(folder)), "space", str(folder))
     small_disk("64m")
     check_goes_on(warm, folder, undisturbed)
 
@@ -326,8 +348,9 @@ def parse_run(*more: str) -> config.Config:
 
 
 def test_a_damaged_adapter_is_not_answered_with(used: Path) -> None:
-    names = [path.name for path in (used / "adapter").iterdir()]
-    assert {"adapter.json", "adapter_config.json", WEIGHTS.name, "complete.json"} <= set(names)
+    # The card is for people, who may write on in it.
+    names = {path.name for path in (used / "adapter").iterdir()} - {"README.md"}
+    assert {"adapter.json", "adapter_config.json", WEIGHTS.name, "complete.json"} <= names
     for name in names:
         file = used / "adapter" / name
         content = file.read_bytes()
@@ -373,17 +396,18 @@ def test_out_of_memory(place: str, nth: int, warm: Warm, undisturbed: Path, tmp_
 # 8: a job that dies
 
 
-def test_a_job_that_dies_with_its_sweep(warm: Warm, undisturbed: Path, tmp_path: Path) -> None:
+def test_jobs_that_die_in_their_sweep(warm: Warm, undisturbed: Path, tmp_path: Path) -> None:
     sweep = ("-m", *RUN, "tuner.r=4,8", f"hydra.sweep.dir={tmp_path}")
     place = "glm_experiments.record.metrics_log.MetricsLog.log"
-    fault = Fault(place=place, nth=NUM_STEPS + 4, signum=signal.SIGKILL)
-    assert warm.run(*sweep, fault=fault).code == -signal.SIGKILL
-    finished = contents(tmp_path / "0")
-    assert not (tmp_path / "1" / "results.json").exists()
+    ended = warm.run(*sweep, fault=Fault(place=place, nth=4, signum=signal.SIGKILL))
+    assert ended.code == 1
+    assert "2 of 2 jobs did not finish (2 killed)" in ended.err
+    jobs = read_sweep(tmp_path)
+    assert [job["record"]["run"]["status"] for job in jobs] == ["killed", "killed"]
+    assert "its process was ended by SIGKILL" in jobs[0]["message"]
     done = warm.run(*sweep)
     assert done.code == 0, done.err
-    assert contents(tmp_path / "0") == finished
-    check_result(tmp_path / "1", undisturbed)
+    check_result(Path(jobs[1]["folder"]), undisturbed)
 
 
 # 9: bad rows
@@ -420,24 +444,21 @@ def test_every_mistake_is_named_with_what_to_type(base: str, mistakes: dict[str,
     assert sorted(report(*base.split(), *mistakes)) == sorted(mistakes.values())
 
 
-@pytest.mark.xfail(strict=False, reason="these pass, are refused, or are told otherwise by now")
-@pytest.mark.parametrize(
-    ("typed", "parts"),
-    [
-        ("training.learning_rate=inf", ["training.learning_rate", "inf"]),
-        ("data.context_length=1000000000", ["data.context_length"]),
-        ("data.num_train_rows=99999999", ["data.num_train_rows"]),
-        ("tuner.r=4 tuner.r=8", ["tuner.r", "twice"]),
-        ("hydra.run.dir=", ["hydra.run.dir"]),
-        ("+training.extra.save_only_model=true", ["training.extra.save_only_model"]),
-        ("+training.extra.split_batches=true", ["training.extra.split_batches"]),
-        ("+training.extra.ignore_data_skip=true", ["training.extra.ignore_data_skip"]),
-    ],
-)
-def test_what_would_cost_hours_is_refused_at_once(typed: str, parts: list[str]) -> None:
-    said = "\n".join(report(*typed.split()))
-    for part in parts:
-        assert part in said
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    assert report("tuner.r=4", "tuner=lora", "tuner.r=8", "tuner=lora_linear") == [
+        "tuner.r is given more than once (tuner.r=4, tuner.r=8); type one of them",
+        "tuner is given more than once (tuner=lora, tuner=lora_linear); type one of them",
+    ]
+
+
+def test_a_context_that_no_model_has_is_refused_before_weights_are_loaded(
+    warm: Warm, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    fault = Fault(place="glm_experiments.assembly.prepare_model", error="OutOfMemoryError")
+    ended = warm.run(*command(folder, "data.context_length=1000000000"), fault=fault)
+    check_named(ended, "data.context_length=1000000000", "at most 2048", "data.context_length=2048")
+    check_goes_on(warm, folder, undisturbed)
 
 
 def test_a_refused_command_changes_nothing(warm: Warm, used: Path) -> None:
@@ -529,8 +550,8 @@ def test_every_setting_is_held_against_what_was_trained(used: Path) -> None:
             changed = copy.deepcopy(given)
             home, place = (changed, section) if key is None else (changed[section], key)
             home[place] = change(home[place])
-            if name == "training.resume":
-                continue
+            if name == "training.resume" or (key == "kind" and section != "tuner"):
+                continue  # which decides on the others; what is no key of the user's
             if {name, section} & (ANOTHER_EXPERIMENT | MEASURED):
                 num_refused += 1
                 with pytest.raises(Refused, match=rf"{name} was .*, now "):
@@ -613,8 +634,7 @@ def test_a_secret_is_written_nowhere(warm: Warm, tmp_path: Path) -> None:
     more = f"+training.extra.hub_token={SECRET}"
     environment = {"WANDB_API_KEY": SECRET, "HF_TOKEN": SECRET}
     ended = warm.run(*command(tmp_path / "run", more), environment=environment)
-    assert ended.code == 0 or "hub_token" in ended.err, ended.err
-    assert "Traceback" not in ended.err
+    assert ended.code == 0, ended.err
     said = [(ended.out + ended.err).encode(), *contents(tmp_path).values()]
     assert not [each for each in said if SECRET.encode() in each]
 

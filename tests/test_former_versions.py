@@ -20,7 +20,7 @@ from glm_experiments.commands import chat, evaluate, export
 from glm_experiments.record import versions
 from glm_experiments.record.versions import VERSION, adding, migrate_config, migrate_settings
 from glm_experiments.runs import read_config
-from tests.running import UNMEASURED, Typed, read_losses, read_record
+from tests.running import UNMEASURED, Typed, last_of_each, read_losses, read_record
 
 FORMER = Path(__file__).parent / "former_versions"
 VERSIONS = sorted(path.name for path in FORMER.iterdir())
@@ -34,11 +34,11 @@ def run_dir(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return Path("run")
 
 
-def command_of(run_dir: Path) -> list[str]:
-    """What was typed."""
+def command_of(run_dir: Path, *more: str) -> list[str]:
+    """What was typed, and more; of two values for one key the later counts."""
     typed = OmegaConf.to_container(OmegaConf.load(run_dir / ".hydra" / "overrides.yaml"))
     assert isinstance(typed, list)
-    return [*map(str, typed), f"hydra.run.dir={run_dir}"]
+    return [*last_of_each(*map(str, typed), *more), f"hydra.run.dir={run_dir}"]
 
 
 def test_there_is_a_run_of_every_former_version() -> None:
@@ -77,7 +77,7 @@ def test_its_end_is_an_end(run_dir: Path, typed: Typed) -> None:
     done = typed(train.main, *command_of(run_dir))
     assert done.code == 0, done.err
     assert (run_dir / "results.json").read_bytes() == record
-    done = typed(train.main, *command_of(run_dir), "tuner.r=2")
+    done = typed(train.main, *command_of(run_dir, "tuner.r=2"))
     assert done.code == 1
     assert "tuner.r was 1, now 2" in done.err
     # What could not be said then is as it was without saying.
@@ -92,7 +92,7 @@ def test_it_is_continued(run_dir: Path, typed: Typed) -> None:
     lines = (run_dir / "metrics.jsonl").read_text().splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["step"] <= 2]
     (run_dir / "metrics.jsonl").write_text("".join(kept))
-    done = typed(train.main, *command_of(run_dir), "tuner.r=2")
+    done = typed(train.main, *command_of(run_dir, "tuner.r=2"))
     assert done.code == 1
     assert "tuner.r was 1, now 2" in done.err
     done = typed(train.main, *command_of(run_dir))

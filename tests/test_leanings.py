@@ -39,6 +39,7 @@ OVERRIDES = {
     "DevicelessArguments": "device",
     "Progress": "on_train_begin on_step_end on_evaluate on_save on_log on_train_end",
     "StopRequest": "on_step_end",
+    "EarlyStop": "__init__ on_train_begin",
     "FollowEpoch": "on_epoch_begin",
     "_Terminal": "options show_cursor",
     "WholeSteps": "__getitem__",
@@ -48,10 +49,11 @@ OVERRIDES = {
     "InputDtypeLinear": "forward",
     "ChatGLMConfig": "__post_init__ attribute_map base_model_tp_plan model_type",
     "ChatGLMLayerNorm": "forward",
-    "ChatGLMPreTrainedModel": """config_class base_model_prefix supports_gradient_checkpointing
-        _no_split_modules _skip_keys_device_placement _keys_to_ignore_on_load_unexpected
-        _supports_sdpa _supports_flex_attn _supports_attention_backend _can_compile_fullgraph
-        _can_record_outputs _init_weights""",
+    "PublishedForCausalLM": "from_pretrained _from_config",
+    "ChatGLMPreTrainedModel": """__init__ config_class base_model_prefix
+        supports_gradient_checkpointing _no_split_modules _skip_keys_device_placement
+        _keys_to_ignore_on_load_unexpected _supports_sdpa _supports_flex_attn
+        _supports_attention_backend _can_compile_fullgraph _can_record_outputs _init_weights""",
     "ChatGLMModel": "__init__ get_input_embeddings set_input_embeddings",
     "ChatGLMForCausalLM": """__init__ _tied_weights_keys _tp_plan _prepare_generation_config
         _prepare_position_ids_for_generation _expand_inputs_for_generation
@@ -65,6 +67,10 @@ OVERRIDES = {
     "ChatGLM2Tokenizer": """__init__ vocab_files_names vocab_size build_inputs_with_special_tokens
         get_special_tokens_mask""",
     "RankConverter": "load_tiktoken_bpe",
+    "ForkingLauncher": "setup launch",
+    "GridSweeper": "validate_batch_is_legal",
+    "SweeperSchema": "_target_",
+    "ComposedLoader": "__init__ load_configuration",
 }
 # What the library looks for by name, in this module, on any model or config.
 LOOKED_FOR = {
@@ -81,6 +87,7 @@ BY_PLACE = {
 # Our class -> attributes that it sets on itself and a library's class reads.
 SHARED = {
     "GLMTrainer": "model_accepts_loss_kwargs control",
+    "EarlyStop": "early_stopping_patience_counter",
     "ChatGLMConfig": "head_dim",
     "ChatGLMModel": "gradient_checkpointing",
     "ChatGLMForCausalLM": "lm_head",
@@ -117,15 +124,45 @@ INSIDES = (
         why="what ConfigLoaderImpl takes",
     ),
     Inside(
+        name="hydra._internal.hydra.Hydra",
+        owner="hydra._internal.hydra",
+        takes="task_name config_loader",
+        why="hydra.main takes no config that is composed already",
+    ),
+    Inside(
         name="hydra._internal.utils.get_args_parser",
         owner="hydra._internal.utils",
         takes="",
         why="the command line is looked at before Hydra acts on it",
     ),
     Inside(
+        name="_apply_overrides_to_config",
+        owner=f"{LOADER}:ConfigLoaderImpl",
+        takes="*",
+        why="jobs that share their options compose those once, and then what the loader does last",
+    ),
+    *(
+        Inside(
+            name=f"hydra._internal.core_plugins.basic_sweeper.{name}",
+            owner="hydra._internal.core_plugins.basic_sweeper",
+            why="Hydra's own grid, which composes all jobs once more before it launches them",
+        )
+        for name in ("BasicSweeper", "BasicSweeperConf")
+    ),
+    Inside(
+        name="_return_value",
+        owner="hydra.core.utils:JobReturn",
+        why="its public form prints all overrides of a job that failed, secrets included",
+    ),
+    Inside(
         name="_attn_implementation",
         owner="transformers:PreTrainedConfig",
         why="set_attn_implementation has no counterpart that reads",
+    ),
+    Inside(
+        name="_from_config",
+        owner="transformers:PreTrainedModel",
+        why="what AutoModelForCausalLM calls of a registered class",
     ),
     Inside(
         name="_no_split_modules",
@@ -227,8 +264,8 @@ LOADS = {
     "repository": None,
 }
 # Private by their look: ends of column names and of published tensors' names, a key of published
-# config.json files, and Hydra's documented name of a class.
-OURS = {"_column", "_scale", "_name_or_path", "_target_"}
+# config.json files, and words of Hydra's configs.
+OURS = {"_column", "_scale", "_name_or_path", "_global_", "_self_", "_target_"}
 # Used in more than one module: as the type of an argument.
 SPREAD = {f"{LOADER}.ConfigLoaderImpl"}
 

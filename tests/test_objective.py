@@ -9,7 +9,7 @@ import pytest
 from hydra.core.plugins import Plugins
 
 from glm_experiments import train
-from tests.running import TINY, UNMEASURED, last_of_each, read_record
+from tests.running import TINY, UNMEASURED, last_of_each, read_record, read_sweep
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_it_is_the_loss_of_the_tasks_own_set_after_training(optimise, tmp_path):
     rates = "training.learning_rate=1e-5,2e-3"
     done, seen = optimise(rates, "evaluation.before=false", "training.warmup_share=0")
     assert done.code == 0, done.err
-    outcomes = [read_record(tmp_path / "sweep" / job)["outcome"] for job in "01"]
+    outcomes = [job["record"]["outcome"] for job in read_sweep(tmp_path / "sweep")]
     for outcome, value in zip(outcomes, seen, strict=True):
         assert outcome["objective"] == {"name": "identity/loss", "value": value}
         after = outcome["metrics"]["after"]["identity"]
@@ -57,7 +57,7 @@ def test_it_is_the_loss_of_the_tasks_own_set_after_training(optimise, tmp_path):
 def test_the_loss_is_measured_where_nothing_else_is(optimise, tmp_path):
     done, seen = optimise(*UNMEASURED, "tuner.r=2,4")
     assert done.code == 0, done.err
-    outcomes = [read_record(tmp_path / "sweep" / job)["outcome"] for job in "01"]
+    outcomes = [job["record"]["outcome"] for job in read_sweep(tmp_path / "sweep")]
     assert [each["objective"]["value"] for each in outcomes] == seen
     assert all(value > 0 for value in seen)
     assert outcomes[0]["metrics"] == {}
@@ -68,7 +68,7 @@ def test_it_can_be_a_metric_of_any_set(name, optimise, tmp_path):
     # An untrained wording is answered wrongly, so its score is 0.0: a value like any other.
     done, seen = optimise(f"objective={name}", "tuner.r=2", "evaluation.before=false")
     assert done.code == 0, done.err
-    outcome = read_record(tmp_path / "sweep" / "0")["outcome"]
+    (outcome,) = [job["record"]["outcome"] for job in read_sweep(tmp_path / "sweep")]
     set_name, _, metric = name.rpartition("/")
     assert seen == [outcome["metrics"]["after"][set_name or "identity"][metric]]
     assert outcome["objective"]["name"] == (name if set_name else f"identity/{name}")

@@ -78,6 +78,14 @@ def test_a_failed_run_keeps_no_secret(typed: Typed, tmp_path: Path) -> None:
     assert files_with(SECRET, tmp_path) == []
 
 
+def test_a_mistake_is_told_without_the_secret_beside_it(typed: Typed, tmp_path: Path) -> None:
+    for given in (f"training.extra.hub_token={SECRET}", f"training.extra={{hub_token: {SECRET}}}"):
+        done = typed.train(tmp_path / "run", given, "tuner.r=x")
+        assert done.code == 1
+        assert "***: type +training.extra.KEY=VALUE to add a key" in done.err.replace("}", "")
+        assert SECRET not in done.err
+
+
 def test_a_sweep_keeps_no_secret(typed: Typed, tmp_path: Path) -> None:
     done = typed(
         train.main,
@@ -85,7 +93,7 @@ def test_a_sweep_keeps_no_secret(typed: Typed, tmp_path: Path) -> None:
         *("training.learning_rate=1e30,1e-3", f"hydra.sweep.dir={tmp_path / 'sweep'}"),
     )
     assert done.code == 1
-    assert "job 0 (" in done.err
+    assert "1 of 2 jobs did not finish (1 diverged)" in done.err
     assert SECRET not in done.err
     assert files_with(SECRET, tmp_path) == []
     assert "hub_token=***" in (tmp_path / "sweep" / "multirun.yaml").read_text()

@@ -51,7 +51,7 @@ def evaluate_subject(arguments: argparse.Namespace, subject: Subject) -> None:
 
 def measure(subject: Subject, *, title: str, folder: Path, record: Run) -> None:
     """Read, load, answer; fills the record on the way."""
-    from glm_experiments.data.encoding import encode_splits
+    from glm_experiments.data.encoding import encode_splits, hash_measured
     from glm_experiments.evaluation.metrics import DEFINITIONS
     from glm_experiments.evaluation.report import render_comparison, write_predictions
 
@@ -59,7 +59,13 @@ def measure(subject: Subject, *, title: str, folder: Path, record: Run) -> None:
     splits = read_splits(config, subject.overrides, rejected_file=folder / REJECTED)
     record.environment["data"] = {"fingerprint": splits.fingerprint}
     loaded = subject.load()
-    encoded = encode_splits(splits, loaded.parts.tokenizer, config=config.data)
+    encoded = encode_splits(
+        splits, loaded.parts.tokenizer, config=config.data, longest=loaded.parts.longest
+    )
+    record.environment["data"]["measured"] = {
+        name: hash_measured(validation, num_questions=config.evaluation.num_rows)
+        for name, validation in encoded.validation.items()
+    }
     record.outcome["data"] = encoded.counts
     measured = loaded.parts.evaluate(loaded.model, encoded, title=title)
     before, after = ({}, measured) if subject.when == "after" else (measured, {})

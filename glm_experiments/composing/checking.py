@@ -4,8 +4,7 @@ that is wrong with it. Knows sweeps, and of a bad override only that it has an e
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,77 +15,100 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from glm_experiments import config as schemas
+from glm_experiments.composing.composer import Composer
 from glm_experiments.composing.explaining import explain, reason, shape_problem, sign_problem
-from glm_experiments.composing.grammar import (
-    doubled_problems,
-    folder_problem,
-    grammar_problem,
-    quote_text,
-)
-from glm_experiments.composing.loader import build_loader, compose
+from glm_experiments.composing.folders import key_of
+from glm_experiments.composing.grammar import quote_text, word_problems
+from glm_experiments.composing.loader import build_loader
 
-# Composing takes about 50 ms a job: of a larger grid each value is checked, not each combination.
-MOST_COMBINATIONS_CHECKED = 16
+MOST_POINTS_NAMED = 3
+"""Of the points of a sweep that have one problem."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axes:
+    """What a command line varies.
+
+    values: of every override, in order, its single values as overrides; none of a continuous one.
+    is_grid: whether each is combined with each; else a sweeper chooses among them.
+    """
+
+    values: dict[str, list[str]]
+    is_grid: bool
+
+    def swept(self) -> list[str]:
+        """The keys that differ between jobs."""
+        return [key for key, values in self.values.items() if len(values) != 1]
+
+    def fixed(self) -> list[str]:
+        """The keys that are the same in every job."""
+        return [key for key, values in self.values.items() if len(values) == 1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """A command line without problems. jobs: overrides and config of each that was checked."""
+
+    axes: Axes
+    jobs: list[tuple[list[str], schemas.Config]]
 
 
 def check_command_line(
     overrides: list[str], *, config_dir: str | None = None, multirun: bool = False
 ) -> list[str]:
-    """Compose and check every job that the command line asks for.
+    """The keys that differ between the jobs of a sweep, once all of `check_jobs` holds."""
+    return check_jobs(overrides, config_dir=config_dir, multirun=multirun).axes.swept()
 
-    Returns:
-        The keys that differ between the jobs of a sweep.
+
+def check_jobs(
+    overrides: list[str], *, config_dir: str | None = None, multirun: bool = False
+) -> Checked:
+    """Compose and check every job that the command line asks for.
 
     Raises:
         ValueError: with every problem, one a line; `Impossible` where all of it composes.
     """
     loader = build_loader(config_dir)
     overrides = [quote_text(each) for each in overrides]
-    problems = dict.fromkeys(doubled_problems(overrides))  # in order, each once
-    for override in overrides:
-        if override.startswith("hydra.") and (
-            problem := grammar_problem(override) or folder_problem(override)
-        ):
-            problems[problem] = None
+    problems = word_problems(overrides)
     composes = not problems
-    overrides = [each for each in overrides if not each.startswith("hydra.")]
-    axes = read_axes(loader, overrides) if multirun else [[override] for override in overrides]
-    for job in plan_jobs(axes):
+    axes = read_axes(loader, overrides) if multirun else single_job(overrides)
+    swept = set(axes.swept())
+    points = plan_jobs(axes)
+    composer = Composer(loader)
+    found: dict[str, list[list[str]]] = {}  # in order, each once, with the points that have it
+    explained: dict[str, list[str]] = {}
+    jobs = []
+    for point in points:
         try:
-            check_job(loader, job)
+            jobs.append((point, check_job(composer, point, explained=explained)))
         except ValueError as error:
             composes = composes and isinstance(error, schemas.Impossible)
             for line in str(error).splitlines():
-                problems[line.removeprefix("- ")] = None
+                varied = [each for each in point if key_of(each) in swept]
+                found.setdefault(line.removeprefix("- "), []).append(varied)
+    problems += [say_where(problem, where, points=points) for problem, where in found.items()]
     if problems:
         kind = schemas.Impossible if composes else ValueError
-        raise kind(schemas.join_problems(problems))
-    return [values[0].partition("=")[0].lstrip("+") for values in axes if len(values) > 1]
+        raise kind(schemas.join_problems(dict.fromkeys(problems)))
+    return Checked(axes=axes, jobs=jobs)
 
 
-def compose_checked(overrides: list[str], *, refused: Mapping[str, str]) -> DictConfig:
-    """The config of a model that no run made, as of one job.
+def say_where(problem: str, where: list[list[str]], *, points: list[list[str]]) -> str:
+    """A problem with the points of a sweep that have it, where others haven't.
 
-    refused: keys and groups that have no meaning for it -> why.
-
-    Raises:
-        ValueError: with every problem, one a line.
+    where: of those points the overrides that vary.
     """
-    reasons = dict.fromkeys(("hydra", "sweep"), "that is for glm-train") | dict(refused)
-    problems = {
-        override: f"{override}: {why}; leave it out"
-        for key, why in reasons.items()
-        for override in overrides
-        if override.lstrip("+~").startswith((f"{key}=", f"{key}."))
-    }
-    rest = [override for override in overrides if override not in problems]
-    try:
-        check_command_line(rest)
-    except ValueError as error:
-        problems |= {line: line.removeprefix("- ") for line in str(error).splitlines()}
-    if problems:
-        raise ValueError(schemas.join_problems(list(problems.values())))
-    return compose(build_loader(), [quote_text(override) for override in rest])
+    if len(where) == len(points):
+        return problem
+    common = [each for each in where[0] if all(each in other for other in where)]
+    if sum(all(each in point for each in common) for point in points) == len(where):
+        if all(each in problem for each in common):
+            return problem
+        return f"{problem} (in {' '.join(common)})"
+    named = ", ".join(" ".join(each) for each in where[:MOST_POINTS_NAMED])
+    more = len(where) - MOST_POINTS_NAMED
+    return f"{problem} (in {named}{f' and {more} more' if more > 0 else ''})"
 
 
 def explain_overrides(overrides: list[str], config_dir: str | None) -> str:
@@ -98,37 +120,50 @@ def explain_overrides(overrides: list[str], config_dir: str | None) -> str:
     return ""
 
 
-def read_axes(loader: ConfigLoaderImpl, overrides: list[str]) -> list[list[str]]:
-    """The overrides of a sweep, each as the list of its single values."""
+def single_job(overrides: list[str]) -> Axes:
+    """A command line that asks for one job."""
+    task = [each for each in overrides if not each.startswith("hydra.")]
+    return Axes(values={each: [each] for each in task}, is_grid=True)
+
+
+def read_axes(loader: ConfigLoaderImpl, overrides: list[str]) -> Axes:
+    """What a sweep varies: on the command line, or in a named grid."""
+    task = [each for each in overrides if not each.startswith("hydra.")]
     try:
-        cfg = loader.load_configuration("train", named_sweep(overrides), RunMode.MULTIRUN)
+        cfg = loader.load_configuration("train", about_sweeps(overrides), RunMode.MULTIRUN)
         sweeper = OmegaConf.to_container(cfg.hydra.sweeper, resolve=True)
-        parsed = OverridesParser.create().parse_overrides(overrides)
+        parsed = OverridesParser.create().parse_overrides(task)
     except (HydraException, OmegaConfBaseException):
-        return [[override] for override in overrides]  # reported as those of a single job
+        return single_job(overrides)  # reported as the problems of a single job
     assert isinstance(sweeper, dict)
-    params = sweeper["params"] or {}
+    params = sweeper.get("params") or {}
     given = {override.key_or_group for override in parsed}
     extra = [f"{key}={value}" for key, value in params.items() if key not in given]
     parsed = OverridesParser.create().parse_overrides(extra) + parsed
-    return [values for override in parsed if (values := override_values(override))]
+    return Axes(
+        values={override.key_or_group: override_values(override) for override in parsed},
+        is_grid="max_batch_size" in sweeper,  # of Hydra's own grid alone
+    )
 
 
-def plan_jobs(axes: list[list[str]]) -> list[list[str]]:
-    """The jobs to check, each as its overrides: all, or of a large grid each value once."""
-    if math.prod(len(values) for values in axes) <= MOST_COMBINATIONS_CHECKED:
-        return [list(job) for job in itertools.product(*axes)]
-    first = [values[0] for values in axes]
-    return [
+def plan_jobs(axes: Axes) -> list[list[str]]:
+    """The jobs to check, each as its overrides: all of a grid; of what a sweeper chooses from, each
+    value once."""
+    values = [each for each in axes.values.values() if each]
+    if axes.is_grid:
+        return [list(job) for job in itertools.product(*values)]
+    first = [each[0] for each in values]
+    return [first] + [
         [*first[:index], value, *first[index + 1 :]]
-        for index, values in enumerate(axes)
-        for value in (values if len(values) > 1 else [])
+        for index, each in enumerate(values)
+        for value in each[1:]
     ]
 
 
-def named_sweep(overrides: list[str]) -> list[str]:
+def about_sweeps(overrides: list[str]) -> list[str]:
     """The overrides that can bring `hydra.sweeper.params` along."""
-    return [override for override in overrides if override.startswith(("sweep=", "experiment="))]
+    named = ("sweep=", "experiment=", "hydra/sweeper=", "hydra.sweeper.")
+    return [override for override in overrides if override.startswith(named)]
 
 
 def override_values(override: Override) -> list[str]:
@@ -141,14 +176,20 @@ def override_values(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-def check_job(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
+def check_job(
+    composer: Composer, overrides: list[str], *, explained: dict[str, list[str]] | None = None
+) -> schemas.Config:
     """Compose and check one job.
+
+    explained: what is known of errors, for jobs that have the same one.
 
     Raises:
         ValueError: with every problem, one a line; `Impossible` where it composes.
     """
+    explained = {} if explained is None else explained
+    loader = composer.loader
     odd = [each for each in overrides if each.startswith(("+", "~", "=")) or "=" not in each]
-    cfg = compose(loader, []) if odd else DictConfig({})
+    cfg = composer.compose([]) if odd else DictConfig({})
     strange = {
         each: problem
         for each in odd
@@ -157,12 +198,16 @@ def check_job(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
     problems = list(strange.values())
     rest = [override for override in overrides if override not in strange]
     try:
-        schemas.parse(compose(loader, rest))
+        config = schemas.parse(composer.compose(rest))
     except schemas.Impossible as error:
         if not problems:
             raise
         problems += [line.removeprefix("- ") for line in str(error).splitlines()]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        problems += explain(loader, rest) or [reason(error)]
+        cause = reason(error)
+        if cause not in explained:
+            explained[cause] = explain(loader, rest) or [cause]
+        problems += explained[cause]
     if problems:
         raise ValueError(schemas.join_problems(problems))
+    return config

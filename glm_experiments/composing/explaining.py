@@ -64,7 +64,8 @@ def apply_values(cfg: DictConfig, overrides: list[str]) -> list[str]:
                 is_text = isinstance(OmegaConf.select(cfg, parsed.key_or_group), str)
                 problems.append(problem + f", or {quote_twice(override)}" * is_text)
                 continue
-            OmegaConf.update(cfg, parsed.key_or_group, parsed.value())
+            is_added = override.startswith("+")  # sign_problem knows where that can be
+            OmegaConf.update(cfg, parsed.key_or_group, parsed.value(), force_add=is_added)
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(describe_value(override, cfg, error))
     return problems

@@ -32,11 +32,17 @@ def quote_text(override: str) -> str:
     return f"{key}{equals}{quoted}"
 
 
+def quote_value(text: str) -> str:
+    """A text as Hydra takes it as it is, whatever its characters."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def quote_twice(override: str) -> str:
     """`key=text` as a shell's word whose text Hydra takes as it is, whatever its characters."""
     key, _, text = override.partition("=")
-    escaped = re.sub(r"'([^']*)'", r"\1", text).replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f'{key}="{escaped}"')
+    unquoted = re.sub(r"'([^']*)'", r"\1", text)
+    return shlex.quote(f"{key}={quote_value(unquoted)}")
 
 
 def doubled_problems(overrides: Sequence[str]) -> list[str]:
@@ -52,6 +58,17 @@ def doubled_problems(overrides: Sequence[str]) -> list[str]:
         for key, values in given.items()
         if len(values) > 1
     ]
+
+
+def word_problems(overrides: Sequence[str]) -> list[str]:
+    """What is wrong with words by themselves, before anything is composed of them."""
+    problems = doubled_problems(overrides)
+    for override in overrides:
+        if override.startswith("hydra.") and (
+            problem := grammar_problem(override) or folder_problem(override)
+        ):
+            problems.append(problem)
+    return problems
 
 
 def folder_problem(override: str) -> str | None:

@@ -20,7 +20,7 @@ from glm_experiments.record.masking import (
     mask_secrets,
 )
 from glm_experiments.record.versions import KEY, VERSION
-from glm_experiments.record.writing import write_text
+from glm_experiments.record.writing import remove_half_written, write_text
 
 # As Hydra names it, in the folder of a sweep.
 SWEEP_CONFIG = "multirun.yaml"
@@ -47,6 +47,7 @@ def keep_config(folder: Path, cfg: DictConfig) -> None:
         "overrides.yaml": mask_typed(OmegaConf.to_container(context.overrides.task)),
     }
     (folder / SAVED_CONFIG.parent).mkdir(parents=True, exist_ok=True)
+    remove_half_written(folder / SAVED_CONFIG.parent)
     for name, part in parts.items():
         write_text(folder / SAVED_CONFIG.parent / name, render(secrets.hide_all(part)))
     sweep = Path(context.sweep.dir) / SWEEP_CONFIG

@@ -11,6 +11,7 @@ from glm_experiments.config.data import (
     FilesConfig,
     GeneralConfig,
     IdentityConfig,
+    LongAnswers,
     OnBadRow,
     TrainOn,
 )
@@ -50,7 +51,7 @@ from glm_experiments.config.tracking import (
     TrackioConfig,
     WandbConfig,
 )
-from glm_experiments.config.training import LrScheduler, TrainingConfig, batch_problems
+from glm_experiments.config.training import Keep, LrScheduler, TrainingConfig, batch_problems
 from glm_experiments.config.tuner import (
     FreezeConfig,
     FullConfig,
@@ -83,6 +84,8 @@ __all__ = [
     "GeneralConfig",
     "IdentityConfig",
     "Impossible",
+    "Keep",
+    "LongAnswers",
     "LoraConfig",
     "LrScheduler",
     "ModelConfig",

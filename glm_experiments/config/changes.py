@@ -24,6 +24,7 @@ ANOTHER_EXPERIMENT = ROWS_DECIDE | {
     "data.name",
     "data.prompt_format",
     "data.context_length",
+    "data.long_answers",
     "data.packing",
     "data.train_on",
     "data.num_train_rows",
@@ -84,6 +85,7 @@ MAY_CHANGE = MEASURED | {
     "training.eval_steps",
     "training.save_steps",
     "training.save_total_limit",
+    "training.keep",
     "training.resume",
     "evaluation.batch_size",
 }

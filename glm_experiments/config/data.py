@@ -27,6 +27,12 @@ class OnBadRow(StrEnum):
     error = "error"
 
 
+class LongAnswers(StrEnum):
+    cut = "cut"
+    leave_out = "leave_out"
+    stop = "stop"
+
+
 class TrainOn(StrEnum):
     every_turn = "every_turn"
     last_turn = "last_turn"
@@ -44,7 +50,10 @@ class DataConfig:
     prompt_format: PromptFormat
     """One form from training through evaluation to chat."""
     context_length: int
-    """Tokens a sample may have, answer included."""
+    """Tokens a training sample may have, answer included. What is held out is measured whole."""
+    long_answers: LongAnswers
+    """Of a training answer that is longer: cut trains what fits of it, without an end; leave_out
+    leaves its row out; stop ends the run. Such rows are no bad ones."""
     packing: bool
     """Fill rows of `context_length` tokens with several samples that don't see each other."""
     train_on: TrainOn

@@ -30,6 +30,7 @@ PASSED_ON: dict[tuple[str, ...], str] = {
         *("logging_first_step", "log_level", "log_level_replica", "log_on_each_node"),
         *("include_num_input_tokens_seen", "skip_memory_metrics", "debug"),
     ): "what is said on the way",
+    ("hub_token",): "who one is at the hub, which no number depends on; it is kept nowhere",
     ("eval_delay",): "when the validation loss is first measured",
 }
 NEAR = 0.75

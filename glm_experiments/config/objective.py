@@ -53,3 +53,8 @@ def objective_problems(text: str, *, data: DataConfig, evaluation: EvaluationCon
         f"objective={objective.set_name}/{LOSS}",
     )
     return problems
+
+
+def is_better_low(objective: str) -> bool:
+    """Whether less of an objective is better."""
+    return objective.rpartition("/")[2] in (LOSS, "perplexity")

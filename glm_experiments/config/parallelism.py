@@ -24,6 +24,14 @@ class ParallelismConfig:
         """Micro batches of a device that one optimizer step must hold at least."""
         return 1
 
+    def num_gpus(self) -> int | None:
+        """GPUs that must be visible, for the last that is named, where there are any; None: all."""
+        return 1
+
+    def num_processes(self) -> int:
+        """Processes of a run on the CPU."""
+        return 1
+
 
 @dataclass(kw_only=True, slots=True)
 class SingleConfig(ParallelismConfig):
@@ -34,6 +42,9 @@ class SingleConfig(ParallelismConfig):
 
     def problems(self) -> list[str]:
         return [] if self.device is None else device_problems("parallelism.device", self.device)
+
+    def num_gpus(self) -> int | None:
+        return 1 if self.device is None else last_gpu([self.device])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,6 +60,9 @@ class DataParallelConfig(ParallelismConfig):
     def num_replicas(self) -> int | None:
         return len(self.devices) if self.devices is not None else None
 
+    def num_gpus(self) -> int | None:
+        return None if self.devices is None else last_gpu(self.devices)
+
 
 @dataclass(kw_only=True, slots=True)
 class DistributedConfig(ParallelismConfig):
@@ -62,6 +76,12 @@ class DistributedConfig(ParallelismConfig):
 
     def num_replicas(self) -> int | None:
         return self.num_devices
+
+    def num_gpus(self) -> int | None:
+        return self.num_devices
+
+    def num_processes(self) -> int:
+        return self.num_devices or 1
 
 
 @dataclass(kw_only=True, slots=True)
@@ -84,6 +104,15 @@ class ModelParallelConfig(ParallelismConfig):
 
     def num_in_flight(self) -> int:
         return self.num_micro_batches
+
+    def num_gpus(self) -> int | None:
+        return None if self.devices is None else last_gpu(self.devices)
+
+
+def last_gpu(devices: list[str]) -> int:
+    """How many GPUs there must be for the last of some devices; 0: all are the CPU."""
+    indices = [int(device.partition(":")[2]) for device in devices if device.startswith("cuda:")]
+    return max(indices, default=-1) + 1
 
 
 def devices_problems(devices: list[str] | None) -> list[str]:

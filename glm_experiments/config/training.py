@@ -26,6 +26,14 @@ class LrScheduler(StrEnum):
     warmup_stable_decay = "warmup_stable_decay"
 
 
+class Keep(StrEnum):
+    """Which checkpoints stay once a run is finished."""
+
+    all = "all"
+    best = "best"
+    none = "none"
+
+
 MOST_SAMPLES = 1_000_000
 """In an optimizer step."""
 
@@ -58,6 +66,9 @@ class TrainingConfig:
     """Steps between checkpoints; null: only where the run stops."""
     save_total_limit: int | None
     """Checkpoints kept; null: all."""
+    keep: Keep | None
+    """Of those, once the run is finished: all, the best (without evaluations the last), none; what
+    was trained stays in any case. null: all, in a sweep the best."""
     early_stopping_patience: int | None
     """Evaluations without a lower validation loss before the run ends; null: never."""
     resume: str

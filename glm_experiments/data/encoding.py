@@ -4,20 +4,21 @@ Knows a tokenizer object, no model. How rows become token ids stands in `tokenis
 are kept in `cache_folder.py`.
 """
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, overload
 
 import numpy as np
 
-from glm_experiments.config import DataConfig, FilesConfig
+from glm_experiments.config import DataConfig, LongAnswers
 from glm_experiments.data.cache_folder import cached_tables
 from glm_experiments.data.context_fitting import find_last_answer
 from glm_experiments.data.conversations import PlainText
 from glm_experiments.data.packing import Item, pack
 from glm_experiments.data.prompt_formats import describe_prompt
-from glm_experiments.data.rejections import Rejection, check_rejections
 from glm_experiments.data.row_parsing import Sample
 from glm_experiments.data.splits import Splits
 from glm_experiments.data.token_cache import TokenTable
@@ -27,6 +28,7 @@ from glm_experiments.data.tokenisation import (
     encode_split,
     hash_inputs,
 )
+from glm_experiments.data.unusable_rows import check_rows
 from glm_experiments.labels import IGNORED
 from glm_experiments.tokenizer_protocol import Tokenizer
 
@@ -45,19 +47,23 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """Samples for the loss, and the last question of every conversation for its answer."""
+    """Samples for the loss, and the last question of every conversation for its answer.
+    tokens_fingerprint: a hash of the samples."""
 
     samples: Sequence[Item]
     questions: list[Question]
+    tokens_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSplits:
-    """`train`: samples, or rows of several under `data.packing`. `counts`: for the record."""
+    """`train`: samples, or rows of several under `data.packing`. `counts`: for the record.
+    `trained_fingerprint`: a hash of which rows train, however much of each."""
 
     train: Sequence[Item]
     validation: dict[str, ValidationSet]
     counts: dict[str, Any]
+    trained_fingerprint: str
 
 
 class EncodedSamples(Sequence[Item]):
@@ -84,30 +90,40 @@ class EncodedSamples(Sequence[Item]):
         return {"input_ids": ids.tolist(), "labels": labels.tolist()}
 
 
-def encode_splits(splits: Splits, tokenizer: Tokenizer, *, config: DataConfig) -> EncodedSplits:
+def encode_splits(
+    splits: Splits, tokenizer: Tokenizer, *, config: DataConfig, longest: int | None
+) -> EncodedSplits:
     """Token ids of all splits, from the cache where they have been made before.
 
+    The context length cuts what trains. What is held out stays whole up to what the model can
+    take, so that runs of any context length are measured by the same questions and tokens.
+
+    longest: tokens that the model was made for; None: it doesn't say.
+
     Raises:
-        ValueError: a tokenizer without the prompt format's tokens; too many rows whose answer is
-            longer than the context; a split whose rows are all left out.
+        ValueError: a tokenizer without the prompt format's tokens; answers longer than the context
+            where that is to stop the run; a split whose rows are all left out.
     """
     rows: dict[str, list[Sample]] = {"train": splits.train, **splits.validation}
-    settings = TokenSettings(
+    trains = TokenSettings(
         prompt_format=config.prompt_format.value,
-        context_length=config.context_length,
         train_on=config.train_on.value,
+        long_answers=config.long_answers,
+        context_length=config.context_length,
+        text_length=config.context_length,
     )
-    check_tokenizer(tokenizer, settings)
-    key = hash_inputs(splits.fingerprint, tokenizer, settings)
+    measures = replace(trains, context_length=longest, long_answers=LongAnswers.cut)
+    settings = {name: trains if name == "train" else measures for name in rows}
+    check_tokenizer(tokenizer, trains)
     tables = cached_tables(
-        key,
+        hash_inputs(splits.fingerprint, tokenizer, settings),
         lambda: {
-            name: encode_split(samples, tokenizer, settings=settings, name=name)
+            name: encode_split(samples, tokenizer, settings=settings[name], name=name)
             for name, samples in rows.items()
         },
         cache_dir=config.cache_dir,
     )
-    dropped = _check_bad_rows(splits, rows, tables, config)
+    dropped = check_rows(splits.report, rows, tables, config=config)
     samples = {name: EncodedSamples(table) for name, table in tables.items()}
     counts: dict[str, Any] = {
         "read": splits.report.num_rows,
@@ -127,68 +143,62 @@ def encode_splits(splits: Splits, tokenizer: Tokenizer, *, config: DataConfig) -
     for name, value in counts.items():
         log.info("%s: %s", name, describe_counts(value))
     validation = {
-        name: ValidationSet(samples[name], _build_questions(rows[name], samples[name], settings))
+        name: ValidationSet(
+            samples[name],
+            _build_questions(rows[name], samples[name], measures),
+            hash_tokens(tables[name]),
+        )
         for name in splits.validation
     }
-    return EncodedSplits(train, validation, counts)
+    used = hash_rows(splits.fingerprint, tables["train"])
+    return EncodedSplits(train, validation, counts, trained_fingerprint=used)
 
 
 def describe_counts(value: Any) -> str:
-    """Counts in a line: numbers and their names."""
+    """Counts in a line: numbers and their names; what is 0 is not named."""
     if not isinstance(value, dict):
         return f"{value} rows"
-    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in value.items()) or "0"
+    named = [f"{number} {name.replace('_', ' ')}" for name, number in value.items() if number]
+    return ", ".join(named) or "0"
 
 
-def _check_bad_rows(
-    splits: Splits,
-    rows: Mapping[str, Sequence[Sample]],
-    tables: Mapping[str, TokenTable],
-    config: DataConfig,
-) -> dict[str, int]:
-    """Rows that couldn't be encoded join the rejected ones; returns the number of all by reason.
-
-    Raises:
-        ValueError: too many of them, or a split without any row left.
-    """
-    notes = [(name, note) for name, table in tables.items() for note in table.bad_rows]
-    found = [
-        Rejection(rows[name][note.row].file, rows[name][note.row].line, note.reason, note.message)
-        for name, note in notes
-    ]
-    report = replace(splits.report, rejections=(*splits.report.rejections, *found))
-    needed = max((note.needed_length for _, note in notes), default=0)
-    typed = f"type data.context_length={needed} for the longest answer"
-    advice = f", or {typed}" if needed else ""
-    if isinstance(config, FilesConfig):
-        # Not all rows that were read need have been encoded, so shares are combined, not numbers.
-        share_read = len(splits.report.rejections) / splits.report.num_rows
-        share_found = len(found) / sum(map(len, rows.values()))
-        check_rejections(
-            report,
-            bad_share=share_read + (1 - share_read) * share_found,
-            on_bad_row=config.on_bad_row,
-            max_bad_share=config.max_bad_share,
-            advice=advice,
-        )
-        if report.rejections:
-            log.warning("left out %s", report.describe())
-    elif found:
-        raise ValueError(f"{found[0]}; {typed}" if needed else str(found[0]))
-    for name, table in tables.items():
-        if rows[name] and not len(table.rows):
-            raise ValueError(f"no row of {name} can be used; the first: {found[0]}{advice}")
-    return report.count_dropped()
+def hash_rows(fingerprint: str, table: TokenTable) -> str:
+    """Hash of the rows that samples were made of; fingerprint: of all rows."""
+    return blake2b(
+        fingerprint.encode() + np.unique(table.rows).tobytes(), digest_size=16
+    ).hexdigest()
 
 
-def _count(table: TokenTable) -> dict[str, int]:
+def hash_tokens(table: TokenTable) -> str:
+    """Hash of all samples: their tokens, and which of them count."""
+    digest = blake2b(digest_size=16)
+    for array in (table.input_ids, table.is_trained, table.offsets):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def hash_measured(validation: ValidationSet, *, num_questions: int | None) -> dict[str, str]:
+    """Hashes of what a set measures: its answers' questions, and the tokens of its loss. Only
+    figures of equal ones can be compared."""
+    asked = [(each.question, each.reference) for each in validation.questions[:num_questions]]
+    text = json.dumps(asked).encode(errors="surrogatepass")
+    return {
+        "questions": blake2b(text, digest_size=16).hexdigest(),
+        "tokens": validation.tokens_fingerprint,
+    }
+
+
+def _count(table: TokenTable) -> dict[str, float]:
+    num_samples = len(table.rows)
     return {
         "rows": len(np.unique(table.rows)),
-        "samples": len(table.rows),
+        "samples": num_samples,
         "tokens": len(table.input_ids),
         "trained_tokens": int(table.is_trained.sum()),
         "truncated_samples": table.num_truncated,
         "cut_tokens": table.num_cut,
+        "cut_answers": table.num_cut_answers,
+        "cut_answer_share": round(table.num_cut_answers / num_samples, 4) if num_samples else 0.0,
     }
 
 

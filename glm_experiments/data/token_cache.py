@@ -40,6 +40,7 @@ class TokenTable:
         rows: (samples,), int64: the row of the split that a sample was made from.
         num_truncated: samples that were cut. num_cut: tokens that were cut off.
         bad_rows: rows that no sample was made from.
+        num_cut_answers: samples that lack the end of their last answer.
     """
 
     input_ids: NDArray[np.int32]
@@ -49,6 +50,7 @@ class TokenTable:
     num_truncated: int = 0
     num_cut: int = 0
     bad_rows: tuple[BadRowNote, ...] = ()
+    num_cut_answers: int = 0
 
 
 ARRAYS = ("input_ids", "is_trained", "offsets", "rows")
@@ -68,6 +70,7 @@ def join_tables(tables: Iterable[TokenTable]) -> TokenTable:
         sum(part.num_truncated for part in parts),
         sum(part.num_cut for part in parts),
         tuple(note for part in parts for note in part.bad_rows),
+        sum(part.num_cut_answers for part in parts),
     )
 
 
@@ -83,6 +86,7 @@ def write_tables(file: Path, tables: Mapping[str, TokenTable]) -> None:
             "split": split,
             "num_truncated": table.num_truncated,
             "num_cut": table.num_cut,
+            "num_cut_answers": table.num_cut_answers,
             "bad_rows": [
                 [note.row, note.reason, note.message, note.needed_length] for note in table.bad_rows
             ],
@@ -112,6 +116,7 @@ def read_tables(file: Path) -> dict[str, TokenTable] | None:
                 **{name: tensors[f"{facts['split']}/{name}"] for name in ARRAYS},
                 num_truncated=facts["num_truncated"],
                 num_cut=facts["num_cut"],
+                num_cut_answers=facts["num_cut_answers"],
                 bad_rows=tuple(BadRowNote(*note) for note in facts["bad_rows"]),
             )
             for facts in json.loads(metadata["facts"])

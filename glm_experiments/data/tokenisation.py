@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from glm_experiments.config import LongAnswers
 from glm_experiments.data import answers, context_fitting, prompt_formats, prompts, token_ids
 from glm_experiments.data.context_fitting import find_last_answer, fit_context
 from glm_experiments.data.conversations import Message, PlainText
@@ -41,11 +43,17 @@ PROBE = "Hello, 你好！ 12 + 30 = 42\n\t<|user|> [gMASK] é 🙂"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenSettings:
-    """What decides the token ids of a sample, beside the tokenizer."""
+    """What decides the token ids of a sample, beside the tokenizer.
+
+    context_length: tokens that a sample may have; None: any number. text_length: those of a sample
+    of plain text.
+    """
 
     prompt_format: str
-    context_length: int
     train_on: str
+    long_answers: LongAnswers
+    context_length: int | None
+    text_length: int
 
 
 class TooLong(BadRow):
@@ -64,19 +72,23 @@ def check_tokenizer(tokenizer: Tokenizer, settings: TokenSettings) -> None:
     """
     prompts.encode_prompt(tokenizer, [Message("user", "?")], prompt_format=settings.prompt_format)
     answers.encode_answer(tokenizer, "!", prompt_format=settings.prompt_format)
-    prompts.encode_text(tokenizer, "", context_length=settings.context_length)
+    prompts.encode_text(tokenizer, "", context_length=settings.text_length)
 
 
-def hash_inputs(fingerprint: str, tokenizer: Tokenizer, settings: TokenSettings) -> str:
-    """Hash of all that decides the tables: content, settings, tokenizer, and the encoding code."""
+def hash_inputs(
+    fingerprint: str, tokenizer: Tokenizer, settings: Mapping[str, TokenSettings]
+) -> str:
+    """Hash of all that decides the tables: content, each split's settings, tokenizer, and the
+    encoding code."""
+    formats = sorted({each.prompt_format for each in settings.values()})
     facts = {
         "content": fingerprint,
-        "settings": asdict(settings),
+        "settings": {name: asdict(each) for name, each in settings.items()},
         "tokenizer": [
             f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}",
             sorted(tokenizer.get_vocab().items()),
             tokenizer.encode(PROBE),
-            answers.stop_token_ids(tokenizer, prompt_format=settings.prompt_format),
+            [answers.stop_token_ids(tokenizer, prompt_format=each) for each in formats],
         ],
     }
     digest = blake2b(json.dumps(facts).encode(errors="surrogatepass"), digest_size=16)
@@ -141,34 +153,35 @@ def _encode_rows(
     encoded: list[Encoded] = []
     rows: list[int] = []
     bad_rows: list[BadRowNote] = []
-    num_truncated = num_cut = 0
+    counts: Counter[str] = Counter()
+    most = settings.context_length or sys.maxsize
     for row in range(start, min(start + NUM_ROWS_A_PIECE, len(samples))):
         try:
-            fitted = [
-                fit_context(each, context_length=settings.context_length)
-                for each in encode_sample(samples[row], tokenizer, settings=settings)
-            ]
+            whole = encode_sample(samples[row], tokenizer, settings=settings)
         except BadRow as bad:
             needed = bad.needed_length if isinstance(bad, TooLong) else 0
             bad_rows.append(BadRowNote(row, bad.reason, str(bad), needed))
             continue
+        fitted = [fit_context(each, context_length=most) for each in whole]
         encoded += [each for each, _ in fitted]
         rows += [row] * len(fitted)
-        num_truncated += sum(cut > 0 for _, cut in fitted)
-        num_cut += sum(cut for _, cut in fitted)
-    return _build_table(encoded, rows, bad_rows, num_truncated=num_truncated, num_cut=num_cut)
+        counts["num_truncated"] += sum(cut > 0 for _, cut in fitted)
+        counts["num_cut"] += sum(cut for _, cut in fitted)
+        counts["num_cut_answers"] += sum(find_needed_length(each) > most for each in whole)
+    return _build_table(encoded, rows, bad_rows, **counts)
 
 
 def encode_sample(
     sample: Sample, tokenizer: Tokenizer, *, settings: TokenSettings
 ) -> list[Encoded]:
-    """Token ids of a row, whose last answers all fit into the context; their contexts may not.
+    """Token ids of a row, whole: a conversation's may not fit into the context.
 
     Raises:
-        BadRow: an answer that doesn't fit, or a conversation that the prompt format can't express.
+        BadRow: a conversation that the prompt format can't express, or an answer that doesn't fit
+            and is not to be cut.
     """
     if isinstance(sample, PlainText):
-        return prompts.encode_text(tokenizer, sample.text, context_length=settings.context_length)
+        return prompts.encode_text(tokenizer, sample.text, context_length=settings.text_length)
     try:
         encoded = prompts.encode_conversation(
             tokenizer,
@@ -181,25 +194,28 @@ def encode_sample(
         raise BadRow(
             f"not expressible in {settings.prompt_format}", str(error.__cause__ or error)
         ) from error
-    for each in encoded:
-        answer_length = len(each.input_ids) - find_last_answer(each.is_trained)
-        needed_length = answer_length + each.cue_length
-        if needed_length > settings.context_length:
-            raise TooLong(
-                f"{answer_length} tokens and {each.cue_length} of the cue before it, but "
-                f"data.context_length={settings.context_length}",
-                needed_length,
-            )
+    if settings.long_answers is LongAnswers.cut or settings.context_length is None:
+        return encoded
+    longest = max(encoded, key=find_needed_length)
+    if (needed_length := find_needed_length(longest)) > settings.context_length:
+        raise TooLong(
+            f"{needed_length - longest.cue_length} tokens and {longest.cue_length} of the cue "
+            f"before it, but data.context_length={settings.context_length}",
+            needed_length,
+        )
     return encoded
+
+
+def find_needed_length(encoded: Encoded) -> int:
+    """The context that a sample's last answer and the cue before it need."""
+    return len(encoded.input_ids) - find_last_answer(encoded.is_trained) + encoded.cue_length
 
 
 def _build_table(
     encoded: Sequence[Encoded],
     rows: Sequence[int],
     bad_rows: Sequence[BadRowNote],
-    *,
-    num_truncated: int = 0,
-    num_cut: int = 0,
+    **counts: int,
 ) -> TokenTable:
     input_ids, is_trained = array("i"), array("b")
     for each in encoded:
@@ -211,7 +227,6 @@ def _build_table(
         is_trained=np.array(is_trained, np.bool_),
         offsets=np.cumsum([0, *lengths], dtype=np.int64),
         rows=np.array(rows, np.int64),
-        num_truncated=num_truncated,
-        num_cut=num_cut,
         bad_rows=tuple(bad_rows),
+        **counts,
     )

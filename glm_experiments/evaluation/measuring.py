@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 Collate = Callable[[list[Item]], dict[str, torch.Tensor]]
 SECONDS_BETWEEN_LINES = 30
+MOST_TOKENS = 16_384
+"""Of one pass that measures, padding included: samples are measured whole, however long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,18 +113,28 @@ def measure_loss(
 
     The model divides its summed loss by `num_items_in_batch`. NaN where nothing is labelled.
     """
-    order = sorted(range(len(samples)), key=lambda index: -len(samples[index]["input_ids"]))
     device = next(model.parameters()).device
     total, num_labels = 0.0, 0
     with evaluation_mode(model):
-        for start in range(0, len(order), batch_size):
-            batch = collate([samples[index] for index in order[start : start + batch_size]])
+        for rows in plan_batches(samples, batch_size=batch_size):
+            batch = collate(rows)
             count = int((batch["labels"][:, 1:] != IGNORED).sum())
             if count:
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
                 total += float(model(**batch, num_items_in_batch=1).loss)
                 num_labels += count
     return total / num_labels if num_labels else math.nan
+
+
+def plan_batches(samples: Sequence[Item], *, batch_size: int) -> Iterator[list[Item]]:
+    """All samples, the longest first, at most `batch_size` and `MOST_TOKENS` at once."""
+    order = sorted(range(len(samples)), key=lambda index: -len(samples[index]["input_ids"]))
+    start = 0
+    while start < len(order):
+        first = samples[order[start]]
+        num = min(batch_size, max(1, MOST_TOKENS // len(first["input_ids"])))
+        yield [samples[index] for index in order[start : start + num]]
+        start += num
 
 
 @contextmanager
@@ -138,7 +150,7 @@ def show_progress(description: str | None) -> Iterator[Progress | None]:
             nonlocal said
             if bar is not None:
                 bar.show(done, total=total)
-            elif time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            if (bar is None or bar.is_logged) and time.monotonic() - said > SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 log.info("%s: %d of %d answers", description, done, total)
 

@@ -32,10 +32,11 @@ def register_models() -> None:
         ChatGLMForCausalLM,
         ChatGLMModel,
     )
+    from glm_experiments.models.auto_loading import PublishedForCausalLM
 
     register_config()
     AutoModel.register(ChatGLMConfig, ChatGLMModel, exist_ok=True)
-    AutoModelForCausalLM.register(ChatGLMConfig, ChatGLMForCausalLM, exist_ok=True)
+    AutoModelForCausalLM.register(ChatGLMConfig, PublishedForCausalLM, exist_ok=True)
     for names, model in (
         (modeling_auto.MODEL_MAPPING_NAMES, ChatGLMModel),
         (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, ChatGLMForCausalLM),

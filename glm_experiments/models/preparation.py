@@ -48,8 +48,8 @@ def prepare_tokenizer(config: ModelConfig, *, texts: Iterable[str], folder: Path
     return load_tokenizer(str(folder))
 
 
-def check_context_length(config: ModelConfig, context_length: int) -> None:
-    """Hold the length that samples may have against what the model was made for.
+def check_context_length(config: ModelConfig, context_length: int) -> int | None:
+    """Hold the length that samples may have against what the model was made for; returns that.
 
     Raises:
         ValueError: where they may be longer, or the model can't be read.
@@ -60,6 +60,7 @@ def check_context_length(config: ModelConfig, context_length: int) -> None:
             f"data.context_length={context_length}, but {config.path} was made for at most "
             f"{longest} tokens; type data.context_length={longest}, or a model for longer contexts"
         )
+    return longest
 
 
 def find_longest_context(config: ModelConfig) -> int | None:

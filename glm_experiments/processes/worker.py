@@ -6,6 +6,7 @@ Knows nothing of its work. Imports no torch, so that the environment stands befo
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import sys
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from glm_experiments.processes.parent import die_with_parent
 from glm_experiments.record.run import Run
 from glm_experiments.record.signals import STOPPING, handled, interrupt
 
@@ -43,6 +45,8 @@ def serve(
 ) -> None:
     """The life of one worker; it doesn't return."""
     os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
+        die_with_parent(parent.pid)
     os.environ |= environment
     is_main = environment["RANK"] == "0"
     run, speech = Run(), Speech(link)

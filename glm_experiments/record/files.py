@@ -66,6 +66,15 @@ FORMER = "former"
 LOG = "train.log"
 """The log of all attempts, as Hydra names it."""
 
+PROGRESS = ".progress"
+"""How far a sweep's job is, while it runs."""
+
+SWEEP = "sweep.json"
+"""A sweep's record, in its folder: its jobs, and the best of them."""
+
+SWEEP_TABLE = "sweep.csv"
+"""The same as a table."""
+
 
 def checkpoint_name(step: int) -> str:
     """The folder of the checkpoint after `step`, as transformers names it."""

@@ -22,7 +22,12 @@ from glm_experiments.record.files import LOCK, RESULTS, has_trained
 from glm_experiments.record.masking import Secrets, find_secrets, mask_override, mask_secrets
 from glm_experiments.record.signals import STOPPING, deferred, signal_of
 from glm_experiments.record.versions import KEY, VERSION
-from glm_experiments.record.writing import FULL_DISK, write_json, write_text
+from glm_experiments.record.writing import (
+    FULL_DISK,
+    remove_half_written,
+    write_json,
+    write_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +63,7 @@ def record_run(
     gc.collect()  # what an earlier run of this process left in reference cycles
     output_dir.mkdir(parents=True, exist_ok=True)
     with lock_folder(output_dir), deferred(*STOPPING) as signals:
+        remove_half_written(output_dir)
         record = Record(output_dir / file_name, name=name, config=config, overrides=overrides)
         try:
             with signals.allowed():

@@ -64,10 +64,12 @@ class Deferral:
     def __init__(self) -> None:
         self.is_allowed = False
         self.waiting: list[int] = []
+        self.first: int | None = None
 
     def receive(self, signum: int, frame: FrameType | None) -> None:
         """The signals' handler."""
         if self.is_allowed:
+            self.first = self.first or signum
             interrupt(signum, frame)
         self.waiting.append(signum)
 
@@ -82,13 +84,22 @@ class Deferral:
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Inside, they interrupt at once, and those that wait do so before it."""
+        """Inside, they interrupt at once, and those that wait do so before it.
+
+        Raises:
+            Interrupted: for one that came, also where a library made another error of it.
+        """
+        has_ended = False
         try:
             self.is_allowed = True
             self.release()
             yield
+            has_ended = True
         finally:
             self.is_allowed = False
+            is_replaced = not has_ended and not isinstance(sys.exception(), KeyboardInterrupt)
+            if is_replaced and self.first is not None:
+                interrupt(self.first, None)
 
 
 @contextmanager

@@ -32,7 +32,11 @@ def adding(key: str, value: Any, *, kind: str | None = None) -> Step:
 
 STEPS: tuple[tuple[Step, ...], ...] = (
     # 1 -> 2
-    (adding("data.cache_dir", None),),
+    (
+        adding("data.cache_dir", None),
+        adding("data.long_answers", "leave_out"),
+        adding("training.keep", None),
+    ),
 )
 """What came with each version, in their order: a new field is a line here."""
 

@@ -18,6 +18,9 @@ from typing import Any
 # What safetensors and torch say of a full disk, neither as an OSError.
 FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|fail at inline_container")
 
+# The name of a file, and of the process that writes it.
+HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")
+
 
 def encode_json(value: Any, *, indent: int | None = None) -> str:
     """JSON of plain values, paths and scalars of array libraries; NaN and infinities as null."""
@@ -61,6 +64,13 @@ def write_text(file: Path, text: str) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Delete what processes that were killed in `write_text` have left in a folder."""
+    for path in folder.glob(".*.tmp"):
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -57,7 +57,8 @@ def admit(run_dir: Path, *, config: Mapping[str, Any]) -> Admitted | Finished:
     except ValueError as error:
         raise Refused(f"{error}, or type training.resume=never to start anew") from error
     if record is not None and record["run"].get("status") == "finished":
-        check_experiment(run_dir, pick_experiment(record["config"]), pick_experiment(config))
+        # As it trained: what the config had left to the device is known there.
+        check_experiment(run_dir, pick_experiment(former or {}), pick_experiment(config))
         check_measured(run_dir, pick_measured(record["config"]), config)
         return Finished(outcome=record["outcome"])
     # Where the rows lie may change; they themselves are compared once they are read.

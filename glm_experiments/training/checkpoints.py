@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glm_experiments.config import Dtype
+from glm_experiments.config import Dtype, Keep
 from glm_experiments.config.changes import pick_comparable
 from glm_experiments.record.errors import Refused
 from glm_experiments.record.files import (
@@ -63,11 +63,16 @@ def list_changes(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
     """Which of the saved settings are given with another value; what was not saved yet is none."""
     # Through JSON, so that tuples and numbers compare as they were written.
     before, now = (json.loads(encode_json(mask_secrets(each))) for each in (saved, given))
+    kinds = (f"{key.partition('.')[0]}.kind" for key in before)
+    replaced = {kind.partition(".")[0] for kind in kinds if before.get(kind) != now.get(kind)}
     return [
         f"{key} was {before[key]}, now {now.get(key)}"
         for key in sorted(before)
-        # What is still to be chosen by the device is compared once it is.
-        if before[key] != now.get(key) and now.get(key) != Dtype.auto
+        # What is still to be chosen by the device is compared once it is; and what only the former
+        # kind of a section has goes without saying.
+        if before[key] != now.get(key)
+        and now.get(key) != Dtype.auto
+        and (key in now or key.partition(".")[0] not in replaced)
     ]
 
 
@@ -152,4 +157,21 @@ def remove_old(run_dir: Path, *, newest: int, num_kept: int | None, best_step: i
     spare = [step for step in steps if step not in (newest, best_step)]
     num_extra = max(0, len(steps) - max(num_kept, 1))
     for step in spare[:num_extra]:
+        shutil.rmtree(run_dir / checkpoint_name(step))
+
+
+def keep_finished(run_dir: Path, *, keep: Keep, best_step: int | None) -> None:
+    """Delete the checkpoints of a finished run that are not to stay.
+
+    best_step: None: nothing was measured, so the last is the best.
+    """
+    steps = list(numbered_checkpoints(run_dir))
+    match keep:
+        case Keep.all:
+            stays = steps
+        case Keep.best:
+            stays = [step for step in steps if step == best_step] or steps[-1:]
+        case Keep.none:
+            stays = []
+    for step in set(steps).difference(stays):
         shutil.rmtree(run_dir / checkpoint_name(step))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState
+from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as library_logging
 
@@ -23,7 +23,7 @@ from glm_experiments.training.checkpoints import Start
 from glm_experiments.training.progress import Logger, Progress
 from glm_experiments.training.state import Adapter, State, restore_state, trainable_state
 from glm_experiments.training.steps import MicroBatchCollator, PaddingCollator, Row, WholeSteps
-from glm_experiments.training.stopping import stop_on_signal
+from glm_experiments.training.stopping import EarlyStop, stop_on_signal
 from glm_experiments.training.trainer import GLMTrainer
 from glm_experiments.training.validation import MeasureLosses, count_worse, last_losses
 
@@ -118,9 +118,7 @@ def train(
     num_worse = 0 if saved is None else count_worse(saved)
     patience = config.early_stopping_patience
     if patience is not None:
-        stopping = EarlyStoppingCallback(early_stopping_patience=patience)
-        stopping.early_stopping_patience_counter = num_worse
-        trainer.add_callback(stopping)
+        trainer.add_callback(EarlyStop(patience=patience, num_worse=num_worse))
     with stop_on_signal() as stop, progress, warnings.catch_warnings():
         trainer.add_callback(stop)
         # The library would train one more step of a training that has come to its end.
@@ -142,8 +140,8 @@ def train(
                     "could run code, so it is refused; copy the checkpoint again, or remove it"
                 ) from error
     restore_forward(model)
-    if stop.signum is not None and trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(stop.signum)
+    if (signum := stop.agree()) is not None:  # after the last step, too: what comes takes a while
+        raise Interrupted(signum)
     if config.early_stopping_patience is not None and trainer.state.best_global_step:
         best = output_dir / checkpoint_name(trainer.state.best_global_step)
         if (problem := what_is_broken(best)) is not None:

@@ -133,10 +133,10 @@ class Progress(TrainerCallback):
             for key, value in values.items()
         ]
         line = ", ".join([f"step {step}/{num_steps}: {shown[0]}", *shown[1:], *self._left(state)])
-        if self._bar is None:
+        if self._bar is None or self._bar.is_logged:
             log.info(line)
-            return
-        log.debug(line)
+        else:
+            log.debug(line)
         rate = values.get("train/tokens_per_second")
         self._figures = shown[0] if rate is None else f"{shown[0]}, {rate:,.0f} tokens/s"
         self._draw(state)

@@ -1,4 +1,5 @@
-"""A signal while training: finish the step, keep a checkpoint, then stop."""
+"""Why a training stops before its last step: a signal, after which the step is finished and a
+checkpoint kept, or a validation loss that falls no more."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from glm_experiments.processes.meeting import largest
 from glm_experiments.record.errors import Interrupted
@@ -32,7 +39,6 @@ class StopRequest(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self.signum: int | None = None
         self._received: int | None = None
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
@@ -42,6 +48,10 @@ class StopRequest(TrainerCallback):
         self._received = signum
         log.warning("stopping after this step, with a checkpoint; once more stops at once")
 
+    def agree(self) -> int | None:
+        """The signal that any process has received; all must ask."""
+        return largest(self._received or 0) or None
+
     def on_step_end(
         self,
         args: TrainingArguments,
@@ -49,7 +59,18 @@ class StopRequest(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        self.signum = largest(self._received or 0) or None
-        if self.signum is not None:
+        if self.agree() is not None:
             control.should_save = True
             control.should_training_stop = True
+
+
+class EarlyStop(EarlyStoppingCallback):
+    """A stop after so many evaluations without a lower validation loss."""
+
+    def __init__(self, *, patience: int, num_worse: int) -> None:
+        """num_worse: evaluations since the best one, in a training that is continued."""
+        super().__init__(early_stopping_patience=patience)
+        self.early_stopping_patience_counter = num_worse
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """The library warns here that the best state isn't loaded at the end; ours is."""

@@ -45,15 +45,22 @@ Load = Callable[[PreTrainedModel], dict[str, Any]]
 class TunerAdapter:
     """How a tuned model's trained parameters are kept on disk; holds no tensor itself.
 
-    base: the name by which the base is loaded again.
+    base, revision: by which the base is loaded again.
     """
 
-    def __init__(self, model: PreTrainedModel, *, prompt_format: str, base: str) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        prompt_format: str,
+        base: str,
+        revision: str | None = None,
+    ) -> None:
         origin = find_origin(model)
         if origin is None:
             raise ValueError("the model carries no adapter to save; apply a tuner first")
         self.tuner = origin.tuner
-        self.write_companions = origin.tuner.plan_companions(model, base=base)
+        self.write_companions = origin.tuner.plan_companions(model, base=base, revision=revision)
         self.description = {
             KEY: VERSION,
             "kind": kind_of_tuner(origin.tuner),

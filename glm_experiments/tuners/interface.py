@@ -83,11 +83,11 @@ class Tuner(ABC, Generic[C]):
         fill(model, state, source=folder, base=base, expected=expected)
 
     def plan_companions(
-        self, model: PreTrainedModel, *, base: str
+        self, model: PreTrainedModel, *, base: str, revision: str | None
     ) -> Callable[[Path], None] | None:
         """What writes the files that go beside the weights; None: there are none.
 
-        base: the name by which the base is loaded again.
+        base, revision: by which the base is loaded again.
         """
         return None
 

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from glm_experiments.config import LoraConfig
+from glm_experiments.models.published.locations import name_for_others
 from glm_experiments.tuners import lora_modules, peft_folders
 from glm_experiments.tuners.interface import Tuner
 from glm_experiments.tuners.lora_modules import (
@@ -83,11 +84,13 @@ class Lora(Tuner[LoraConfig]):
         """Load as peft's what is one of its folders."""
         if not (folder / peft_folders.CONFIG).is_file():
             raise ValueError(f"{folder} lacks {peft_folders.CONFIG}; copy the file there")
-        peft_folders.load_peft_folder(model, folder)
+        peft_folders.load_peft_folder(model, folder, base=base)
 
-    def plan_companions(self, model: PreTrainedModel, *, base: str) -> Callable[[Path], None]:
+    def plan_companions(
+        self, model: PreTrainedModel, *, base: str, revision: str | None
+    ) -> Callable[[Path], None]:
         """Peft's description of the adapters."""
-        config = find_config(model, base=base)
+        config = find_config(model, base=base, revision=revision)
         return lambda folder: config.save_pretrained(str(folder))
 
     def to_file_name(self, name: str) -> str:
@@ -117,9 +120,10 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
         )
 
 
-def find_config(model: PreTrainedModel, *, base: str) -> peft.LoraConfig:
+def find_config(model: PreTrainedModel, *, base: str, revision: str | None) -> peft.LoraConfig:
     """The library's config of the adapters in a model, as it is saved beside them."""
-    config = copy.copy(model.peft_config[ADAPTER_NAME])
-    config.base_model_name_or_path = base
+    config: Any = copy.copy(model.peft_config[ADAPTER_NAME])
+    config.base_model_name_or_path = name_for_others(base)
+    config.revision = revision
     config.inference_mode = True
     return config

@@ -30,8 +30,12 @@ _BARE_ALPHA = 32
 _PLACES = {2: (0, 2), 3: (0, 1, 2)}
 
 
-def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
+def load_peft_folder(
+    model: PreTrainedModel, folder: Path, *, base: str | None = None
+) -> dict[str, Any]:
     """Put a LoRA adapter that peft saved onto its base, in place; returns its settings.
+
+    base: what the adapter was made for, where that is known better than by peft's file.
 
     Raises:
         ValueError: for another kind of adapter, or another base.
@@ -45,6 +49,8 @@ def load_peft_folder(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG}: peft_type={config.peft_type.value} can't be loaded, only LORA; "
             "load it with peft itself"
         )
+    if base is not None:
+        config.base_model_name_or_path = base
     if config.trainable_token_indices:
         raise ValueError(
             f"{folder / CONFIG}: trainable_token_indices can't be loaded; load it with peft itself"

@@ -1,5 +1,6 @@
 """glm-export: folders that load without this package's help, with the adapter's own logits."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,10 +12,27 @@ import torch
 
 from glm_experiments import runs
 from glm_experiments.commands import export
+from glm_experiments.record.files import LOCK
 from tests.running import UNMEASURED
 
 SHORT = ("training.max_steps=3", "training.warmup_share=0", *UNMEASURED)
 IDS = torch.tensor([[1201, 1203, 1206, 760, 13, 806, 833, 773, 1207]])
+
+
+@contextlib.contextmanager
+def lock_folder_elsewhere(folder):
+    """Inside, another process is at work in a folder."""
+    code = (
+        "import sys; from pathlib import Path; from glm_experiments.record.run import lock_folder\n"
+        f"with lock_folder(Path({str(folder)!r})): print('in', flush=True); input()"
+    )
+    arguments = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "in\n"
+        yield
+        process.communicate("\n")
 
 
 def logits_of_run(folder):
@@ -173,3 +191,15 @@ def test_a_signal_leaves_a_whole_export_or_nothing(
     assert done.code == code  # what came while it was moved ends it afterwards
     assert [path.name for path in (tmp_path / "two").iterdir()] == ["merged"]
     assert (tmp_path / "two" / "merged" / "prompt_format.json").is_file()
+
+
+def test_what_a_killed_export_left_is_deleted_by_the_next(run_dir, typed, tmp_path):
+    left, at_work, mine = (tmp_path / f".merged-{each * 8}" for each in "abc")
+    for folder in (left, at_work, mine):
+        (folder / "merged").mkdir(parents=True)
+        (folder / "merged" / "model.safetensors").write_bytes(b"half")
+    (left / LOCK).touch()
+    with lock_folder_elsewhere(at_work):
+        done = typed(export.main, run_dir, "--to", tmp_path / "merged")
+    assert done.code == 0, done.err
+    assert sorted(tmp_path.iterdir()) == [at_work, mine, tmp_path / "merged"]

@@ -52,18 +52,29 @@ def test_a_sweep_gives_its_keys():
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["tuner.r=4,-8"], "tuner.r must be positive, got -8; type e.g. tuner.r=1"),
+        (
+            ["tuner.r=4,-8"],
+            "tuner.r must be positive, got -8; type e.g. tuner.r=1 (in tuner.r=-8)",
+        ),
         (["tuner=lora,loar"], "tuner=loar is no option of tuner; type tuner=lora"),
         (
             ["training.batch_size=8", "training.micro_batch_size=1,2,3"],
             "training.batch_size=8 is not a multiple of training.micro_batch_size=3; "
             "type e.g. training.batch_size=6",
         ),
-        (["tuner.r=range(0,2)"], "tuner.r must be positive, got 0; type e.g. tuner.r=1"),
-        # More combinations than are composed: each value still is.
+        (
+            ["tuner.r=range(0,2)"],
+            "tuner.r must be positive, got 0; type e.g. tuner.r=1 (in tuner.r=0)",
+        ),
         (
             ["seed=0,1,2,3,4", "tuner.r=2,4,8,-1"],
-            "tuner.r must be positive, got -1; type e.g. tuner.r=1",
+            "tuner.r must be positive, got -1; type e.g. tuner.r=1 (in tuner.r=-1)",
+        ),
+        # A pair that can't be, among many that can.
+        (
+            ["seed=range(20)", "training.batch_size=6,8", "training.micro_batch_size=2,3"],
+            "training.batch_size=8 is not a multiple of training.micro_batch_size=3; "
+            "type e.g. training.batch_size=6",
         ),
     ],
 )

@@ -38,6 +38,8 @@ from tests.composing.reports import report
          "instead"),
         ("+training.extra.push_to_hub=true", "training.extra.push_to_hub has no place in a run "
          "here; leave it out"),
+        ("+training.extra.adam_beta=0.9", "training.extra.adam_beta has no place in a run here; "
+         "leave it out, or type +training.extra.adam_beta2=VALUE"),
         ("training.extra.adam_beta2=0.9", "training.extra.adam_beta2=0.9: type "
          "+training.extra.KEY=VALUE to add a key"),
         ("tuner=LoRA", "tuner=LoRA is no option of tuner; type tuner=lora"),

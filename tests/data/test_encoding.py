@@ -14,13 +14,13 @@ import pytest
 from glm_experiments.data import tokenisation
 from glm_experiments.data.answers import encode_answer
 from glm_experiments.data.conversations import Conversation, Message, PlainText
-from glm_experiments.data.encoding import EncodedSplits, encode_splits
+from glm_experiments.data.encoding import EncodedSplits, encode_splits, hash_measured
 from glm_experiments.data.packing import PackedSamples
 from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.data.rejections import ReadReport
 from glm_experiments.data.splits import Splits, fingerprint_samples, load_splits
 from glm_experiments.labels import IGNORED
-from tests.data.configs import data_config, files_config
+from tests.data.configs import files_config
 from tests.shared_data import SHARED, needs_shared
 from tests.tiny_tokenizers import tiny_tokenizer
 
@@ -44,11 +44,16 @@ def build_splits(
 
 
 def encode(
-    folder: Path, splits: Splits, *, generation: str = "chatglm3", **changes: Any
+    folder: Path,
+    splits: Splits,
+    *,
+    generation: str = "chatglm3",
+    longest: int | None = None,
+    **changes: Any,
 ) -> EncodedSplits:
     cache = str(folder / "cache")
     config = files_config("a.jsonl", prompt_format=generation, cache_dir=cache, **changes)
-    return encode_splits(splits, tiny_tokenizer(generation), config=config)
+    return encode_splits(splits, tiny_tokenizer(generation), config=config, longest=longest)
 
 
 @pytest.mark.parametrize("generation", ["chatglm", "chatglm2", "chatglm3", "glm4"])
@@ -119,41 +124,100 @@ def test_a_long_context_is_cut_in_the_middle_and_counted(tmp_path: Path) -> None
     assert item["input_ids"][: 40 - len(answer)][-3:] == whole[-3:]
     assert encoded.counts["train"]["truncated_samples"] == 1
     assert encoded.counts["train"]["cut_tokens"] == len(whole) + len(answer) - 40
-    [question] = encoded.validation["validation"].questions
-    assert question.prompt_ids == item["input_ids"][: 40 - len(answer)]
+    # What is held out is asked and measured whole, up to what the model can take.
+    validation = encoded.validation["validation"]
+    assert validation.questions[0].prompt_ids == whole
+    assert validation.samples[0]["input_ids"] == whole + answer
+    short = encode(tmp_path, build_splits(tmp_path, rows, rows[:1]), longest=50)
+    assert len(short.validation["validation"].samples[0]["input_ids"]) == 50
 
 
-def test_an_answer_that_does_not_fit_is_a_bad_row(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def with_a_long_answer(folder: Path) -> Splits:
+    """Ten rows, the fifth of which has a long answer; it is held out as well."""
     rows = [talk("Who?", "I am.", line=n) for n in range(1, 10)]
     rows.insert(4, talk("Who?", "I am. " * 50, line=77))
-    splits = build_splits(tmp_path, rows)
-    with pytest.raises(
-        ValueError, match=r"10\.0% of the rows .* data\.max_bad_share=0\.01"
-    ) as error:
-        encode(tmp_path, splits, context_length=40)
-    assert "a.jsonl, line 77: answer longer than the context: " in str(error.value)
-    with pytest.raises(ValueError, match=r"^a\.jsonl, line 77: answer longer than the context"):
-        encode(tmp_path, splits, context_length=40, on_bad_row="error")
-    # The advice of the message helps.
-    needed = int(str(error.value).split("data.context_length=")[-1].split()[0])
-    assert encode(tmp_path, splits, context_length=needed).counts["dropped"] == {}
-    with pytest.raises(ValueError, match="answer longer"):
-        encode(tmp_path, splits, context_length=needed - 1)
+    return build_splits(folder, rows, rows[4:6])
+
+
+def test_of_a_long_answer_what_fits_trains_without_an_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = with_a_long_answer(tmp_path)
+    whole = encode(tmp_path, splits, context_length=1000)
+    assert whole.counts["train"]["cut_answers"] == 0
     for num_cached in range(2):
         caplog.clear()
         caplog.set_level(logging.INFO)
-        encoded = encode(tmp_path, splits, context_length=40, max_bad_share=0.1)
-        assert len(encoded.train) == encoded.counts["train"]["rows"] == 9
-        assert encoded.counts["dropped"] == {"answer longer than the context": 1}
-        assert encoded.counts["read"] == 10
-        [line] = (tmp_path / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
-        rejected = json.loads(line)
-        assert (rejected["file"], rejected["line"]) == ("a.jsonl", 77)
-        assert rejected["reason"].startswith("answer longer than the context: ")
-        assert "1 x answer longer than the context" in caplog.text
+        cut = encode(tmp_path, splits, context_length=40)
+        said = "1 of 10 training answers (10.0%) are longer than data.context_length=40 allows"
+        assert said in caplog.text
         assert num_cached == 0 or "taken from" in caplog.text
+    assert cut.counts["dropped"] == {}
+    counts = cut.counts["train"]
+    assert (counts["cut_answers"], counts["cut_answer_share"], counts["rows"]) == (1, 0.1, 10)
+    item, uncut = cut.train[4], whole.train[4]
+    assert len(item["input_ids"]) == 40
+    trained = [label for label in item["labels"] if label != IGNORED]
+    wanted = [label for label in uncut["labels"] if label != IGNORED]
+    assert trained == wanted[: len(trained)] != wanted
+    assert wanted[-1] not in trained  # the end
+    # The same rows, and measured by the same.
+    assert cut.trained_fingerprint == whole.trained_fingerprint
+    assert hash_measured(cut.validation["validation"], num_questions=None) == hash_measured(
+        whole.validation["validation"], num_questions=None
+    )
+
+
+def test_a_row_with_a_long_answer_can_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = with_a_long_answer(tmp_path)
+    settings = {"context_length": 40, "long_answers": "leave_out"}
+    # It is no broken row.
+    encoded = encode(tmp_path, splits, **settings, max_bad_share=0, on_bad_row="error")
+    assert len(encoded.train) == encoded.counts["train"]["rows"] == 9
+    assert encoded.counts["dropped"] == {"answer longer than the context": 1}
+    assert encoded.counts["read"] == 12
+    [line] = (tmp_path / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    rejected = json.loads(line)
+    assert (rejected["file"], rejected["line"]) == ("a.jsonl", 77)
+    assert rejected["reason"].startswith("answer longer than the context: ")
+    assert "1 of 10 rows (10.0%) have an answer that is longer than" in caplog.text
+    # Other rows train, and the same are measured.
+    whole = encode(tmp_path, splits, context_length=1000, long_answers="leave_out")
+    assert encoded.trained_fingerprint != whole.trained_fingerprint
+    for each in (encoded, whole):
+        assert len(each.validation["validation"].samples) == 2
+    only = build_splits(tmp_path, splits.train[4:5])
+    with pytest.raises(ValueError, match=r"1 of 1 rows .* none is left; type data.context_length="):
+        encode(tmp_path, only, **settings)
+
+
+def test_a_long_answer_can_stop_the_run(tmp_path: Path) -> None:
+    splits = with_a_long_answer(tmp_path)
+    settings = {"long_answers": "stop"}
+    with pytest.raises(ValueError, match=r"1 of 10 rows .*; the first: a.jsonl, line 77") as error:
+        encode(tmp_path, splits, context_length=40, **settings)
+    # The advice of the message helps.
+    needed = int(str(error.value).split("type data.context_length=")[1].split()[0])
+    assert encode(tmp_path, splits, context_length=needed, **settings).counts["dropped"] == {}
+    with pytest.raises(ValueError, match="1 of 10 rows"):
+        encode(tmp_path, splits, context_length=needed - 1, **settings)
+
+
+def test_what_is_measured_is_told_apart(tmp_path: Path) -> None:
+    rows = [talk("Who?", "I am."), talk("Where?", "Here.")]
+
+    def hashes(*held_out: Conversation, num_questions: int | None = None) -> dict[str, str]:
+        encoded = encode(tmp_path, build_splits(tmp_path, rows, held_out))
+        return hash_measured(encoded.validation["validation"], num_questions=num_questions)
+
+    both = hashes(*rows)
+    assert hashes(*rows) == both
+    assert all(hashes(rows[0])[key] != both[key] for key in both)
+    fewer = hashes(*rows, num_questions=1)
+    assert fewer["tokens"] == both["tokens"]
+    assert fewer["questions"] == hashes(rows[0])["questions"] != both["questions"]
 
 
 def test_a_conversation_that_the_format_cannot_express_is_a_bad_row(tmp_path: Path) -> None:
@@ -177,24 +241,11 @@ def test_a_conversation_that_the_format_cannot_express_is_a_bad_row(tmp_path: Pa
     assert "a.jsonl" not in rejected["reason"]
 
 
-def test_generated_questions_that_do_not_fit_stop(tmp_path: Path) -> None:
-    config = data_config("identity", context_length=8, num_validation_rows=0)
-    splits = load_splits(config, rejected_file=tmp_path / "rejected.jsonl")
-    with pytest.raises(ValueError, match=r"generated identity questions, line \d+: answer longer"):
-        encode_splits(splits, tiny_tokenizer("chatglm3"), config=config)
-
-
-def test_a_split_without_usable_rows_stops(tmp_path: Path) -> None:
-    splits = build_splits(tmp_path, [talk("Who?", "I.")], [talk("Who?", "I am. " * 50)])
-    with pytest.raises(ValueError, match="no row of validation can be used"):
-        encode(tmp_path, splits, context_length=40, max_bad_share=1)
-
-
 def test_a_tokenizer_of_another_generation_is_no_fault_of_the_rows(tmp_path: Path) -> None:
     splits = build_splits(tmp_path, [talk("Who?", "I.")])
     config = files_config("a.jsonl", prompt_format="glm4")
     with pytest.raises(ValueError, match=r"the tokenizer .* lacks"):
-        encode_splits(splits, tiny_tokenizer("chatglm2"), config=config)
+        encode_splits(splits, tiny_tokenizer("chatglm2"), config=config, longest=None)
 
 
 class CountingTokenizer:
@@ -222,7 +273,7 @@ def test_nothing_is_encoded_twice(tmp_path: Path) -> None:
     def count_calls(splits: Splits = splits, **changes: Any) -> tuple[int, EncodedSplits]:
         tokenizer = CountingTokenizer()
         config = files_config("a.jsonl", cache_dir=str(tmp_path / "cache"), **changes)
-        encoded = encode_splits(splits, tokenizer, config=config)
+        encoded = encode_splits(splits, tokenizer, config=config, longest=None)
         return tokenizer.num_calls, encoded
 
     first, encoded = count_calls()
@@ -273,7 +324,7 @@ def test_several_processes_encode_the_same(tmp_path: Path, monkeypatch: pytest.M
     rows: list[Conversation | PlainText] = [talk("Who?", f"{n} am", line=n) for n in range(1, 200)]
     rows.insert(150, talk("Who?", "I am. " * 50, line=777))
     splits = build_splits(tmp_path, rows)
-    settings = {"context_length": 40, "max_bad_share": 0.5}
+    settings = {"context_length": 40, "long_answers": "leave_out"}
     alone = encode(tmp_path / "alone", splits, **settings)
     monkeypatch.setattr(tokenisation, "NUM_ROWS_A_PIECE", 16)
     monkeypatch.setattr(tokenisation, "NUM_ROWS_FOR_PROCESSES", 50)
@@ -315,6 +366,8 @@ def test_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         "trained_tokens": 2 * sum(label != IGNORED for label in item["labels"]),
         "truncated_samples": 0,
         "cut_tokens": 0,
+        "cut_answers": 0,
+        "cut_answer_share": 0.0,
     }
     assert encoded.counts["validation"]["rows"] == 1
     assert encoded.counts["read"] == 3
@@ -340,6 +393,6 @@ def test_published_files(tmp_path: Path) -> None:
             str(SHARED / "data" / name), num_validation_rows=100, context_length=3000
         )
         splits = load_splits(config, rejected_file=tmp_path / "rejected.jsonl")
-        encoded = encode_splits(splits, tokenizer, config=config)
+        encoded = encode_splits(splits, tokenizer, config=config, longest=None)
         assert len(encoded.train) == num_train
         assert len(encoded.validation["validation"].questions) == 100

@@ -90,6 +90,21 @@ def test_an_interruption_is_not_replaced_by_the_next() -> None:
     assert signal_of(interrupted.value) is signal.SIGTERM
 
 
+def test_an_interruption_of_which_a_library_makes_another_error_is_one() -> None:
+    def block() -> None:
+        with deferred(*STOPPING) as signals, signals.allowed():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                raise AttributeError("what was half built")
+
+    with pytest.raises(Interrupted) as interrupted:
+        block()
+    assert signal_of(interrupted.value) is signal.SIGTERM
+    with pytest.raises(AttributeError), deferred(*STOPPING) as signals, signals.allowed():
+        raise AttributeError("without a signal")
+
+
 def test_whoever_is_deaf_to_the_end_of_a_terminal_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glm_experiments.record.writing import encode_json, write_json
+from glm_experiments.record.writing import encode_json, remove_half_written, write_json
 
 
 def test_a_full_disk_is_said_and_keeps_the_old_file(
@@ -27,6 +27,15 @@ def test_a_full_disk_is_said_and_keeps_the_old_file(
         write_json(tmp_path / "a.json", {"new": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+
+
+def test_what_a_killed_process_has_half_written_is_deleted(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"old": 1})
+    for name in (".a.json.123.tmp", ".mine.tmp", "a.json.123.tmp"):
+        (tmp_path / name).touch()
+    remove_half_written(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".mine.tmp", "a.json", "a.json.123.tmp"]
 
 
 def test_what_json_lacks_becomes_loadable() -> None:

@@ -476,6 +476,31 @@ def test_tensorboard_has_the_curve_and_the_texts(tmp_path: Path) -> None:
     assert_secret_is_nowhere(tmp_path)
 
 
+def test_tensorboard_compares_runs_by_settings_and_results(tmp_path: Path) -> None:
+    """Before and after as figures, and the table of hyperparameters."""
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    with open_tracked_run(TensorboardConfig(name="tensorboard"), describe(tmp_path)) as run:
+        run.log(7, {"train/loss": 1.0})
+        figures = {"before": {"sums": {"loss": 3.5}}, "after": {"sums": {"loss": 0.5}}}
+        run.summarise({"metrics": figures, "steps": 7})
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    events = accumulators.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for when, point in {"before": (0, 3.5), "after": (7, 0.5)}.items():
+        assert [(e.step, e.value) for e in events.Scalars(f"metrics/{when}/sums/loss")] == [point]
+    table = {
+        tag: plugin_data_pb2.HParamsPluginData.FromString(content)
+        for tag, content in events.PluginTagToContent("hparams").items()
+    }
+    settings = table["_hparams_/session_start_info"].session_start_info.hparams
+    assert settings["tuner.r"].number_value == 8
+    (metric,) = table["_hparams_/experiment"].experiment.metric_infos
+    assert metric.name.tag == "metrics/after/sums/loss"
+    assert_secret_is_nowhere(tmp_path)
+
+
 def test_trackio_keeps_runs_apart_and_continues_one(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     script = """

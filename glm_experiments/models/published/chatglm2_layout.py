@@ -41,6 +41,18 @@ _ONLY_VALUE = {
     "original_rope": True,
 }
 
+KEYS = (
+    *(*_ONLY_VALUE, "padded_vocab_size", "hidden_size", "ffn_hidden_size", "num_layers"),
+    *("num_hidden_layers", "num_attention_heads", "multi_query_group_num", "kv_channels"),
+    *("seq_length", "layernorm_epsilon", "add_qkv_bias", "use_cache", "tie_word_embeddings"),
+    *("rope_ratio", "bos_token_id", "eos_token_id", "pad_token_id", "attention_dropout"),
+    *("apply_query_key_layer_scaling", "attention_softmax_in_fp32", "bias_dropout_fusion"),
+    *("classifier_dropout", "fp32_residual_connection", "hidden_dropout", "interleaved_qkv"),
+    *("model_type", "architectures", "pre_seq_len", "prefix_projection", "quantization_bit"),
+    *("vocab_size", "vision_config"),
+)
+"""Of published files, read here or not."""
+
 
 def build_config(settings: Mapping[str, Any], *, name: str) -> GlmConfig:
     """The native config for a published `config.json`.

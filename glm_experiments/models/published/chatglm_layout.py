@@ -29,6 +29,12 @@ _KEPT = (
     *ChatGLMConfig.attribute_map.values(),
 )
 
+KEYS = (
+    *(*_KEPT, "gmask_token_id", "mask_token_id", "pad_token_id", "model_type", "architectures"),
+    *("pre_seq_len", "prefix_projection", "quantization_bit", "quantization_embeddings"),
+)
+"""Of published files, read here or not."""
+
 
 def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:  # noqa: ARG001
     """The native config for a published `config.json`, or one that a native model wrote.
@@ -40,8 +46,8 @@ def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:  #
         ValueError: a setting that the model does not have, such as another generation's.
         KeyError: a key that every published file has.
     """
-    if "num_hidden_layers" in settings and "num_layers" not in settings:
-        return ChatGLMConfig.from_dict(dict(settings))  # a native model's: nothing is left out
+    if "num_hidden_layers" in settings:
+        return ChatGLMConfig.from_dict(drop_published_keys(settings))  # a native model's, whole
     kept = {key: settings[key] for key in _KEPT if settings.get(key) is not None}
     end = settings["eos_token_id"]
     end = end[0] if isinstance(end, list) else end
@@ -52,6 +58,27 @@ def build_config(settings: Mapping[str, Any], *, name: str) -> ChatGLMConfig:  #
     }
     named = {key: settings[key] for key in special if settings.get(key) is not None}
     return ChatGLMConfig(**kept, **(special | named), architectures=["ChatGLMForCausalLM"])
+
+
+def add_published_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A native model's settings under the published names as well, for software that has those."""
+    published = {old: settings[new] for old, new in ChatGLMConfig.attribute_map.items()}
+    return {**settings, **published, "position_encoding_2d": True}
+
+
+def drop_published_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The native ones of settings that have both.
+
+    Raises:
+        ValueError: two of them contradict each other.
+    """
+    for old, new in ChatGLMConfig.attribute_map.items():
+        if old in settings and settings[old] != settings.get(new, settings[old]):
+            raise ValueError(
+                f"config.json has {old}={settings[old]} and {new}={settings[new]}, which are one "
+                "setting; correct one of them"
+            )
+    return {key: value for key, value in settings.items() if key not in ChatGLMConfig.attribute_map}
 
 
 def build_converter(config: ChatGLMConfig) -> Converter:  # noqa: ARG001

@@ -41,6 +41,15 @@ def find_model_folder(
     return _fetch(text, revision=revision, patterns=patterns)
 
 
+def name_for_others(path: str | Path) -> str:
+    """A model's path as other software finds it: a folder's in full, a hub id as it is."""
+    text = str(path)
+    if text.startswith(PACKAGE_PREFIX):
+        return str(_shipped_folder(text.removeprefix(PACKAGE_PREFIX)))
+    folder = Path(text).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else text
+
+
 def find_commit(path: str | Path, *, revision: str | None = None) -> str | None:
     """The commit of a hub's model that `find_model_folder` found; None for what is no hub id."""
     if Path(path).expanduser().exists() or str(path).count("/") != 1:

@@ -4,7 +4,7 @@ Knows no key of them. Every broken file is reported by name.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ def read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no JSON object; {DOWNLOAD_AGAIN}")
     return content
+
+
+def write_settings(file: Path, settings: Mapping[str, Any]) -> None:
+    """Write a JSON object as transformers does."""
+    text = json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True)
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from glm_experiments.models.published.checksums import check_checksums
 from glm_experiments.models.published.settings_files import (
     DOWNLOAD_AGAIN,
     MISREADINGS,
@@ -80,14 +81,20 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Find the weight files of a folder and read what they hold, not the weights.
 
     Raises:
-        ValueError: no weights, a missing or broken file, an index that does not fit its files.
+        ValueError: no weights, a missing or broken file, one that has another checksum than the hub
+            or its index says, an index that does not fit its files.
     """
     for base in (SAFETENSORS, TORCH):
         index, single = folder / (base + INDEX_SUFFIX), folder / base
         if index.is_file():
-            return Checkpoint(folder, _read_indexed(index))
+            tensors = _read_indexed(index)
+            files = sorted({tensor.file for tensor in tensors.values()})
+            check_checksums(files, index=read_settings(index))
+            return Checkpoint(folder, tensors)
         if single.is_file():
-            return Checkpoint(folder, _read_header(single))
+            tensors = _read_header(single)
+            check_checksums([single], index={})
+            return Checkpoint(folder, tensors)
     shards = sorted(
         entry.name for entry in folder.glob("*-of-*") if entry.suffix in (".safetensors", ".bin")
     )

@@ -5,15 +5,19 @@ and finds the assistant's tokens with its Rust tokenizers only. Here only the te
 tokens count, and SentencePiece's offsets tell which tokens are the assistant's.
 """
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from transformers import BatchEncoding, PreTrainedTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from glm_experiments.models.tokenizers.chat_templates import has_answer_marks
+from glm_experiments.models.tokenizers.chat_templates import (
+    BLANK_BEFORE_ANSWERS,
+    has_answer_marks,
+)
 
 Span = tuple[int, int]
 """Characters [begin, end) of a text."""
@@ -86,8 +90,10 @@ class ChatEncoding(PreTrainedTokenizer):
         if not tokenize:
             texts = [text.replace(SHIELD, "") for text in texts]
             return texts if is_batched else texts[0]
+        has_blanks = BLANK_BEFORE_ANSWERS in template
         encoded = [
-            self._encode_rendered(text, spoken) for text, spoken in zip(texts, answers, strict=True)
+            self._encode_rendered(text, spoken, has_blanks=has_blanks)
+            for text, spoken in zip(texts, answers, strict=True)
         ]
         out = self(
             [ids for ids, _ in encoded],
@@ -120,7 +126,11 @@ class ChatEncoding(PreTrainedTokenizer):
         if isinstance(value, str):
             names = self._special_pattern()
             return names.sub(lambda name: f"{name[0][0]}{SHIELD}{name[0][1:]}", value)
-        if isinstance(value, dict):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        elif hasattr(value, "model_dump"):  # pydantic's
+            value = value.model_dump()
+        if isinstance(value, Mapping):
             # As in transformers: what is None is as good as absent.
             return {key: self._shield(each) for key, each in value.items() if each is not None}
         if isinstance(value, list | tuple):
@@ -131,16 +141,24 @@ class ChatEncoding(PreTrainedTokenizer):
         names = sorted(self.added_tokens_encoder, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names)))
 
-    def _encode_rendered(self, text: str, answers: Sequence[Span]) -> tuple[list[int], list[Span]]:
+    def _encode_rendered(
+        self, text: str, answers: Sequence[Span], *, has_blanks: bool
+    ) -> tuple[list[int], list[Span]]:
         """Ids of a rendered chat, and for each its characters. An answer that a special token ends
-        is encoded apart from its question, as it is generated."""
+        is encoded apart from its question, as it is generated.
+
+        has_blanks: before such an answer stands a blank that is no part of it.
+        """
         ids: list[int] = []
         spans: list[Span] = []
         position = 0
         for name in [*self._special_pattern().finditer(text), None]:
             begin, end = name.span() if name else (len(text), len(text))
-            cuts = [start for start, stop in answers if position < start < begin < stop]
+            ended = [start for start, stop in answers if position <= start < begin < stop]
+            cuts = [start for start in ended if start > position]
             for start, stop in pairwise([position, *cuts, begin]):
+                if has_blanks and start in ended and text[start] == " ":
+                    start += 1
                 part_ids, part_spans = self._encode_message(text[start:stop])
                 ids += part_ids
                 spans += [(first + start, last + start) for first, last in part_spans]
@@ -166,3 +184,14 @@ class ChatEncoding(PreTrainedTokenizer):
 
 def _overlaps(span: Span, spoken: Sequence[Span]) -> int:
     return int(any(span[0] < end and begin < span[1] for begin, end in spoken))
+
+
+def character_positions(prepared: str, origins: list[int] | None, length: int) -> dict[int, int]:
+    """Byte offset in the prepared text -> character offset in the text as given."""
+    positions: dict[int, int] = {}
+    offset = 0
+    for place, character in enumerate(prepared):
+        positions[offset] = place if origins is None else origins[place]
+        offset += len(character.encode())
+    positions[offset] = length
+    return positions

@@ -17,6 +17,7 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
     """Tokenizer of ChatGLM2-6B: `[gMASK] sop` goes before every text."""
 
     vocab_files_names = {"vocab_file": "tokenizer.model"}  # noqa: RUF012 - the library's name
+    code_module = "tokenization_chatglm3"
     generation_name = "ChatGLM2"
     # Padding is the unknown token, id 0.
     token_roles: ClassVar[Mapping[str, str]] = {
@@ -30,6 +31,8 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
     def __init__(self, vocab_file: str | None = None, **kwargs: Any) -> None:
         if kwargs.get("split_special_tokens") is None:
             kwargs["split_special_tokens"] = True
+        if str(kwargs.get("bos_token")) == "[gMASK]":
+            kwargs["bos_token"] = None  # of an export, for others (see plain_tokenizer)
         if not kwargs.get("chat_template"):
             kwargs["chat_template"] = self.default_chat_template
         super().__init__(vocab_file=vocab_file, **kwargs)  # type: ignore[arg-type]
@@ -50,6 +53,11 @@ class ChatGLM2Tokenizer(SentencePieceTokenizer):
     def _special_ids(self) -> dict[str, int]:
         size = int(self.sp_model.get_piece_size())
         return {name: size + place for place, name in enumerate(self.special_names)}
+
+    def _spelling(self, token: str) -> str:
+        # No part of a word: these two names could be.
+        spellings = {"sop": r"(?<=\[gMASK\])sop|\Asop\Z", "eop": r"(?<!\w)eop(?!\w)"}
+        return spellings.get(token) or super()._spelling(token)
 
     @property
     def vocab_size(self) -> int:

@@ -5,6 +5,7 @@ Ids of text are shifted by `num_image_tokens`: 20000 in the first published file
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import sentencepiece
@@ -36,6 +37,7 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
     """
 
     vocab_files_names = {"vocab_file": "ice_text.model"}  # noqa: RUF012 - the library's name
+    code_module = "tokenization_chatglm"
     generation_name = "ChatGLM version 1"
     token_roles: ClassVar[Mapping[str, str]] = {
         "bos_token": "<sop>",
@@ -177,8 +179,11 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """The first text and `[gMASK] <sop>`; a second text is followed by `<eop>`."""
-        ids = [*token_ids_0, self.gmask_token_id, self.sop_token_id]
+        """The first text and `[gMASK] <sop>`; a second text is followed by `<eop>`.
+
+        A text that spells both behind a context, such as a rendered chat, gets no others.
+        """
+        ids = [*token_ids_0, *self._missing_ending(token_ids_0)]
         return ids if token_ids_1 is None else [*ids, *token_ids_1, self.eos_token_id]
 
     def get_special_tokens_mask(
@@ -191,7 +196,14 @@ class ChatGLMTokenizer(SentencePieceTokenizer):
         if already_has_special_tokens:
             return super().get_special_tokens_mask(token_ids_0, None, True)
         ending = [] if token_ids_1 is None else [0] * len(token_ids_1) + [1]
-        return [0] * len(token_ids_0) + [1, 1] + ending
+        return [0] * len(token_ids_0) + [1] * len(self._missing_ending(token_ids_0)) + ending
+
+    def _missing_ending(self, token_ids: list[int]) -> list[int]:
+        ending = (self.gmask_token_id, self.sop_token_id)
+        for place, pair in enumerate(pairwise(token_ids)):
+            if pair == ending and self.decode(token_ids[:place]):
+                return []
+        return list(ending)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_plain_processor": None}

@@ -14,7 +14,11 @@ import sentencepiece
 from sentencepiece import sentencepiece_pb2
 from transformers import AddedToken
 
-from glm_experiments.models.tokenizers.chat_encoding import ChatEncoding, Span
+from glm_experiments.models.tokenizers.chat_encoding import (
+    ChatEncoding,
+    Span,
+    character_positions,
+)
 from glm_experiments.models.tokenizers.sentencepiece_files import load_sentencepiece
 
 
@@ -32,6 +36,8 @@ class SentencePieceTokenizer(ChatEncoding):
     """How messages call this tokenizer."""
     token_roles: ClassVar[Mapping[str, str]]
     """`eos_token` and its kin as published, for those that neither caller nor file names."""
+    code_module: ClassVar[str]
+    """The module of this class where an exported folder brings its own code."""
 
     def __init__(self, vocab_file: str, **kwargs: Any) -> None:
         kwargs |= {role: name for role, name in self.token_roles.items() if not kwargs.get(role)}
@@ -53,7 +59,7 @@ class SentencePieceTokenizer(ChatEncoding):
         kwargs["extra_special_tokens"] = list(dict.fromkeys([*given_names, *own]))
         # With a config of type glm, AutoTokenizer asks for the class that a folder names only if
         # the folder has this entry; else it takes a converted tokenizer without [gMASK] sop.
-        kwargs["auto_map"] = {"AutoTokenizer": [f"tokenization.{type(self).__name__}", None]}
+        kwargs["auto_map"] = {"AutoTokenizer": [f"{self.code_module}.{type(self).__name__}", None]}
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def _check_generation(self) -> None:
@@ -104,7 +110,7 @@ class SentencePieceTokenizer(ChatEncoding):
         message = sentencepiece_pb2.SentencePieceText.FromString(
             processor.encode(prepared, out_type="serialized_proto")
         )
-        to_character = _character_positions(prepared, origins, len(text))
+        to_character = character_positions(prepared, origins, len(text))
         ids = [piece.id + self.id_offset for piece in message.pieces]
         spans: list[Span] = []
         next_end = message.pieces[-1].end if message.pieces else 0
@@ -125,7 +131,7 @@ class SentencePieceTokenizer(ChatEncoding):
                 key=len,
                 reverse=True,
             )
-            joined = "|".join(map(re.escape, names))
+            joined = "|".join(map(self._spelling, names))
             self._patterns[is_plain] = re.compile(f"({joined})") if names else None
         pattern = self._patterns[is_plain]
         if pattern is None:
@@ -137,6 +143,10 @@ class SentencePieceTokenizer(ChatEncoding):
         """Whether an added token has to be found before SentencePiece sees the text."""
         del token
         return True
+
+    def _spelling(self, token: str) -> str:
+        """The regular expression for an added token in a text; without a group."""
+        return re.escape(token)
 
     def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
         super()._update_trie(unique_no_split_tokens)
@@ -232,14 +242,3 @@ class SentencePieceTokenizer(ChatEncoding):
     def __getstate__(self) -> dict[str, Any]:
         # SentencePiece's processor pickles itself; compiled patterns are rebuilt.
         return self.__dict__ | {"_patterns": {}}
-
-
-def _character_positions(prepared: str, origins: list[int] | None, length: int) -> dict[int, int]:
-    """Byte offset in the prepared text -> character offset in the text as given."""
-    positions: dict[int, int] = {}
-    offset = 0
-    for place, character in enumerate(prepared):
-        positions[offset] = place if origins is None else origins[place]
-        offset += len(character.encode())
-    positions[offset] = length
-    return positions

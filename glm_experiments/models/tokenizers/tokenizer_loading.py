@@ -42,13 +42,14 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
     with blame(folder):
         if (folder / "ice_text.model").is_file():
             tokenizer = _load_chatglm(folder, settings, config)
+        elif file.is_file() and not is_rank_file(file):
+            # Before the tokenizer.json of an export, which is for others.
+            tokenizer = _find_class(path, settings, config).from_pretrained(folder)
         elif (folder / "tokenizer.json").is_file():
             read_settings(folder / "tokenizer.json")  # tokenizers' own error names no file
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        elif file.is_file() and is_rank_file(file):
-            tokenizer = load_glm4_tokenizer(folder, settings)
         elif file.is_file():
-            tokenizer = _find_class(path, settings, config).from_pretrained(folder)
+            tokenizer = load_glm4_tokenizer(folder, settings)
         else:
             raise ValueError(
                 f"{folder} holds no tokenizer (ice_text.model, tokenizer.model or "
@@ -93,6 +94,8 @@ def _find_class(
     version 2 model never meets, so that it is the answer where nothing tells them apart."""
     if settings.get("tokenizer_class") == ChatGLM2Tokenizer.__name__:
         return ChatGLM2Tokenizer
+    if "sop" in (special := settings.get("extra_special_tokens") or ()):  # an export's
+        return ChatGLM3Tokenizer if "<|user|>" in special else ChatGLM2Tokenizer
     names = (str(path), str(settings.get("name_or_path")), str(config.get("_name_or_path")))
     if any("chatglm2" in name.lower() for name in names) and "<|user|>" not in str(settings):
         return ChatGLM2Tokenizer

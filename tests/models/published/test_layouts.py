@@ -1,12 +1,15 @@
 """Settings of the published models: rotary bases, sizes, what a config.json turns into."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from glm_experiments.models import load_model
 from glm_experiments.models.published import chatglm2_layout, chatglm_layout
-from tests.models.tiny_checkpoints import PUBLISHED, write_published
+from glm_experiments.models.published.layout_finding import find_layout
+from tests.models.tiny_checkpoints import PUBLISHED, write_native, write_published
 
 FULL = PUBLISHED | {
     "num_layers": 28,
@@ -80,3 +83,39 @@ def test_rope_ratio_of_chatglm2_32k_divides_the_positions(tmp_path, settings):
     for found, expected in zip(long(inputs, positions), short(inputs, positions / 16), strict=True):
         torch.testing.assert_close(found, expected)
     assert torch.equal(model.model.rotary_emb.inv_freq * 16, plain.model.rotary_emb.inv_freq)
+
+
+def misspell(folder, key, wrong):
+    """Give a key of config.json another name."""
+    settings = json.loads((folder / "config.json").read_text())
+    settings[wrong] = settings.pop(key)
+    (folder / "config.json").write_text(json.dumps(settings))
+
+
+def test_a_misspelt_key_is_warned_of_once(tmp_path, caplog):
+    write_published(tmp_path)
+    find_layout(tmp_path, name="a")
+    assert caplog.text == ""
+    misspell(tmp_path, "add_qkv_bias", "add_qkv_bais")
+    for _ in range(2):
+        find_layout(tmp_path, name="a")
+    assert caplog.text.count("add_qkv_bais, which nothing reads; if add_qkv_bias is meant") == 1
+    misspell(tmp_path, "layernorm_epsilon", "layernorm_epsilom")
+    with pytest.raises(ValueError, match=r"lacks 'layernorm_epsilon'.*is layernorm_epsilom meant"):
+        find_layout(tmp_path, name="a")
+
+
+def test_a_misspelt_key_of_a_native_model_is_warned_of(tmp_path, caplog):
+    write_native(tmp_path)
+    find_layout(tmp_path, name="a")
+    assert caplog.text == ""
+    misspell(tmp_path, "rms_norm_eps", "rms_norm_esp")
+    find_layout(tmp_path, name="a")
+    assert "has rms_norm_esp, which nothing reads; if rms_norm_eps is meant" in caplog.text
+    assert "that is 1.5625e-07 now" in caplog.text
+
+
+def test_weights_that_other_software_quantised_are_refused_by_that_name(tmp_path):
+    folder = write_published(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ValueError, match=r"a quantization_config \(gptq\): weights that other"):
+        load_model(folder)

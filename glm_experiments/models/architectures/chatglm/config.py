@@ -53,18 +53,23 @@ class ChatGLMConfig(PreTrainedConfig):
     pad_token_id: int | None = 3
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if "multi_query_attention" in kwargs:
-            raise ValueError(
-                "this config.json is of ChatGLM2, ChatGLM3 or GLM-4, which say 'chatglm' as "
-                "ChatGLM-6B does; load it with glm_experiments.models.load_model(path), which "
-                "knows them all"
-            )
         if not kwargs.pop("position_encoding_2d", True):
             raise ValueError(
                 "position_encoding_2d=false: the model has two axes of positions; take "
                 "config.json from the published ChatGLM-6B"
             )
-        kwargs.pop("auto_map", None)  # the published code, which is not used
+        if __name__.startswith("glm_experiments."):
+            # The code beside the weights is not used here; from there, this class is part of it.
+            kwargs.pop("auto_map", None)
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
+
+    @property
+    def foreign_weights(self) -> str | None:
+        """What the weights are that such a config.json was published with; None: this model's."""
+        if hasattr(self, "multi_query_attention"):
+            return "those of ChatGLM2, ChatGLM3 or GLM-4, which say 'chatglm' as ChatGLM-6B does"
+        if bits := getattr(self, "quantization_bit", 0):
+            return f"quantised (quantization_bit={bits})"
+        return None

@@ -68,6 +68,15 @@ class ChatGLMPreTrainedModel(PreTrainedModel):
         "attentions": ChatGLMAttention,
     }
 
+    def __init__(self, config: ChatGLMConfig, *args: Any, **kwargs: Any) -> None:
+        if config.foreign_weights is not None:
+            raise ValueError(
+                f"the weights beside this config.json are {config.foreign_weights}; load them with "
+                "glm_experiments.models.load_model(path), or after `import glm_experiments` with "
+                "AutoModelForCausalLM"
+            )
+        super().__init__(config, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -295,8 +295,9 @@ def test_published_sizes():
 
 
 def test_other_models_configs_are_refused():
-    with pytest.raises(ValueError, match="ChatGLM2, ChatGLM3 or GLM-4"):
-        ChatGLMConfig(multi_query_attention=True)
+    for settings in ({"multi_query_attention": True}, {"quantization_bit": 8}):
+        with pytest.raises(ValueError, match=r"(or GLM-4, |=8\)).*models\.load_model"):
+            ChatGLMForCausalLM(ChatGLMConfig(**settings))
     with pytest.raises(ValueError, match="two axes of positions"):
         ChatGLMConfig(position_encoding_2d=False)
     with pytest.raises(ValueError, match="hidden_size=30 is not num_attention_heads=4 heads"):

@@ -1,0 +1,1 @@
+"""Many runs: their points and folders, where each computes, what becomes of each."""
