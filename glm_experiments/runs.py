@@ -107,6 +107,14 @@ def nearest_run(folder: Path) -> Path | None:
     return None if name is None else beside[name].parents[1]
 
 
+def is_part_of_run(folder: Path) -> bool:
+    """Whether a folder is what a run itself keeps of what it trained: then the run is meant."""
+    around = folder.resolve().parents[:2]  # the run, or a checkpoint and the run
+    return folder.resolve().name == ADAPTER and any(
+        (parent / SAVED_CONFIG).is_file() for parent in around
+    )
+
+
 def find_adapter(run_dir: Path, checkpoint: str) -> Path:
     """The folder of what was trained: at the end (last), at the best step, or at step N.
 

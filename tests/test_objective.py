@@ -77,8 +77,8 @@ def test_it_can_be_a_metric_of_any_set(name, optimise, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["objective=generl/loss"], "objective=generl/loss: data=identity holds out identity and "
-         "general, not generl; type objective=identity/loss"),
+        (["objective=generl/loss"], "objective=generl/loss: data=identity holds out identity, "
+         "general, second_turns, not generl; type objective=identity/loss"),
         (["objective=general/bleu"], "objective=general/bleu: bleu is not of evaluation.metrics; "
          "type objective=general/METRIC with one of loss, exact_match, bleu4, rouge_1, "),
         (["objective=rouge_1", "evaluation.metrics=[perplexity]"], "objective=rouge_1: rouge_1 is "

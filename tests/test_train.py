@@ -130,7 +130,7 @@ def test_a_finished_run_is_recorded(finished):
     assert outcome["steps"] == 3
     assert outcome["loss"] == read_losses(finished)[3]
     for when in ("before", "after"):
-        assert set(outcome["metrics"][when]) == {"identity", "general"}
+        assert set(outcome["metrics"][when]) == {"identity", "general", "second_turns"}
         for metrics in outcome["metrics"][when].values():
             assert 0 <= metrics["exact_match"] <= 100
             assert metrics["perplexity"] > 1
@@ -494,17 +494,20 @@ def test_every_validation_set_has_its_own_loss_and_the_task_decides(typed, tmp_p
         *("training.learning_rate=4e-3", "evaluation.num_rows=2", "evaluation.before=false"),
     )
     assert done.code == 0, done.err
-    sets = ("identity", "general")
-    own, other = (read_losses(folder, f"validation/{name}/loss") for name in sets)
-    assert list(own) == list(other) == [1, 2, 3, 4, 5, 6]
+    sets = ("identity", "general", "second_turns")
+    own, other, second = (read_losses(folder, f"validation/{name}/loss") for name in sets)
+    assert list(own) == list(other) == list(second) == [1, 2, 3, 4, 5, 6]
     assert own[6] < own[1]
     assert other[6] > other[1]
     outcome = read_record(folder)["outcome"]
     assert (outcome["best_step"], outcome["best_validation_set"]) == (6, "identity")
     assert outcome["best_validation_loss"] == own[6]
-    assert outcome["validation"] == {"identity": {"loss": own[6]}, "general": {"loss": other[6]}}
+    losses = {
+        name: {"loss": each[6]} for name, each in zip(sets, (own, other, second), strict=True)
+    }
+    assert outcome["validation"] == losses
     text = (folder / "train.log").read_text(encoding="utf-8")
-    assert f"step 6/6: identity loss {own[6]:.4g}, general loss {other[6]:.4g}\n" in text
+    assert f"step 6/6: identity loss {own[6]:.4g}, general loss {other[6]:.4g}, " in text
     after = outcome["metrics"]["after"]
     assert after["identity"]["perplexity"] == pytest.approx(math.exp(own[6]))
     assert after["general"]["perplexity"] == pytest.approx(math.exp(other[6]))

@@ -71,6 +71,8 @@ def test_the_identity_experiment_runs_from_another_folder(site: Path, tmp_path: 
         metrics["before"]["general"]["exact_match"] - metrics["after"]["general"]["exact_match"]
     )
     assert forgotten <= 5
+    for when in ("before", "after"):
+        assert metrics[when]["second_turns"]["exact_match"] >= 90
 
 
 @pytest.mark.slow

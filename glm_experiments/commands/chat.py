@@ -1,22 +1,38 @@
-"""glm-chat: talks to a run's model in the terminal, in the prompt format it was trained in."""
+"""glm-chat: talks to a model in the terminal, in the prompt format that it was trained in."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from glm_experiments import runs
-from glm_experiments.commands.command_line import build_parser, run_command
-from glm_experiments.config import Config
+from glm_experiments.commands.command_line import run_command
+from glm_experiments.commands.subjects import (
+    Answering,
+    Subject,
+    build_subject_parser,
+    find_subject,
+)
 from glm_experiments.data.conversations import Message
 from glm_experiments.record.signals import signal_of
 
 if TYPE_CHECKING:
     import torch
+
+DESCRIPTION = """\
+Talk to a run's model; /help lists the commands inside.
+
+Or to a model without a run:
+  glm-chat EXPORT_DIR            what glm-export wrote
+  glm-chat model=chatglm3_6b     a model that is not tuned
+
+So many tokens of a conversation are remembered: data.context_length; an answer ends after
+evaluation.max_new_tokens."""
 
 HELP = """\
 /clear          forget the conversation
@@ -24,7 +40,7 @@ HELP = """\
 /history        show the conversation
 /system TEXT    start anew with an instruction to the model
 /help           this list
-/exit           leave (also Ctrl-D); Ctrl-C stops an answer"""
+/exit           leave (also Ctrl-D); Ctrl-C stops an answer, or takes back a line"""
 
 
 class ChatSession:
@@ -66,9 +82,14 @@ def drop_oldest_turns(
     The instruction and the last question stay, whatever their length.
     """
     kept = list(messages)
-    first = 1 if kept and kept[0].role == "system" else 0
+    if len(ids := encode(kept)) <= longest:
+        return kept, ids, 0
+    first = 1 if kept[0].role == "system" else 0
+    shortest = [*kept[:first], kept[-1]]
+    if len(ids := encode(shortest)) > longest:
+        return shortest, ids, sum(each.role == "user" for each in kept[first:-1])
     num_dropped = 0
-    while len(ids := encode(kept)) > longest and len(kept) > first + 1:
+    while len(ids := encode(kept)) > longest:
         del kept[first]
         while len(kept) > first + 1 and kept[first].role != "user":
             del kept[first]
@@ -100,11 +121,11 @@ class PrintedAnswer:
         self.write("\n")
 
 
-def chat(arguments: argparse.Namespace, config: Config) -> None:
-    """Load the run's model and answer line by line."""
-    run = runs.load_run(arguments.run_dir, config=config, checkpoint=arguments.checkpoint)
+def chat(arguments: argparse.Namespace, subject: Subject) -> None:
+    """Load the model and answer line by line."""
+    loaded = subject.load()
     session = ChatSession()
-    print(f"{config.model.name}, {run.adapter}; /help lists the commands")
+    print(f"{subject.title}; /help lists the commands")
     for line in read_lines():
         if line.startswith("/"):
             if line in ("/exit", "/quit"):
@@ -112,12 +133,18 @@ def chat(arguments: argparse.Namespace, config: Config) -> None:
             print(session.act(line))
             continue
         session.messages.append(Message("user", line))
-        answer = answer_last(run, session, temperature=arguments.temperature)
-        session.messages.append(Message("assistant", answer))
+        answer = answer_last(loaded, session, temperature=arguments.temperature)
+        if answer is None:
+            session.messages.pop()
+        else:
+            session.messages.append(Message("assistant", answer))
 
 
-def answer_last(run: runs.LoadedRun, session: ChatSession, *, temperature: float) -> str:
-    """Generate and print the answer to the last question; Ctrl-C keeps what there is of it."""
+def answer_last(loaded: Answering, session: ChatSession, *, temperature: float) -> str | None:
+    """Generate and print the answer to the last question; Ctrl-C keeps what there is of it.
+
+    None: the question is longer than what is remembered; that was said, and nothing was asked.
+    """
     import torch
     from transformers import GenerationConfig
 
@@ -125,28 +152,32 @@ def answer_last(run: runs.LoadedRun, session: ChatSession, *, temperature: float
     from glm_experiments.data.prompts import encode_prompt
     from glm_experiments.evaluation.generation import lengths_that_grow, own_settings
 
-    config, form = run.parts.config, run.parts.config.data.prompt_format
-    messages, ids, num_dropped = drop_oldest_turns(
-        session.messages,
-        encode=lambda each: encode_prompt(run.parts.tokenizer, each, prompt_format=form),
-        longest=config.data.context_length,
-    )
+    config, tokenizer = loaded.parts.config, loaded.parts.tokenizer
+    form, longest = config.data.prompt_format, config.data.context_length
+    encode = functools.partial(encode_prompt, tokenizer, prompt_format=form)
+    messages, ids, num_dropped = drop_oldest_turns(session.messages, encode=encode, longest=longest)
+    if len(ids) > longest:
+        print(
+            f"[not asked: these are {len(ids)} tokens, and data.context_length={longest}; "
+            "say less, or start with a larger data.context_length]"
+        )
+        return None
     if num_dropped:
         session.messages = messages
-        print(f"[data.context_length={config.data.context_length}: the oldest turns are forgotten]")
-    prompt = torch.tensor([ids], device=run.model.device)
+        print(f"[data.context_length={longest}: the oldest turns are forgotten]")
+    prompt = torch.tensor([ids], device=loaded.model.device)
     shown = PrintedAnswer(
-        lambda given: decode_answer(run.parts.tokenizer, given, prompt_format=form), write_now
+        lambda given: decode_answer(tokenizer, given, prompt_format=form), write_now
     )
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=temperature > 0,
         temperature=temperature or None,
         max_new_tokens=config.evaluation.max_new_tokens,
-        eos_token_id=stop_token_ids(run.parts.tokenizer, prompt_format=form),
-        pad_token_id=run.parts.tokenizer.pad_token_id,
+        eos_token_id=stop_token_ids(tokenizer, prompt_format=form),
+        pad_token_id=tokenizer.pad_token_id,
     )
     try:
-        with own_settings(run.model, settings) as model, lengths_that_grow():
+        with own_settings(loaded.model, settings) as model, lengths_that_grow():
             model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
@@ -167,28 +198,38 @@ def write_now(text: str) -> None:
 
 
 def read_lines() -> Iterator[str]:
-    """Lines that the user types, blank ones left out, until the end of input."""
+    """Lines that the user types, blank ones left out, until the end of input.
+
+    At a terminal Ctrl-C takes back what was being typed, and says how to leave.
+    """
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # bytes that are no text, from a pipe or a paste
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
+        with suppress(ImportError):  # there is none on some systems
+            import readline  # noqa: F401 lets `input` edit a line, and recall earlier ones
     while True:
         try:
-            line = input("> " if sys.stdin.isatty() else "").strip()
-        except (EOFError, KeyboardInterrupt) as error:
-            if isinstance(error, KeyboardInterrupt) and signal_of(error) is not signal.SIGINT:
-                raise
+            line = input("> " if is_terminal else "").strip()
+        except EOFError:
             print()
             return
+        except KeyboardInterrupt as error:
+            if not is_terminal or signal_of(error) is not signal.SIGINT:
+                raise
+            print("\n[to leave, type /exit or press Ctrl-D]")
+            continue
         if line:
             yield line
 
 
 def main() -> None:
     """Console entry point."""
-    parser = build_parser("glm-chat", "Talk to a run's model; /help lists the commands inside")
+    parser = build_subject_parser("glm-chat", DESCRIPTION)
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="T", help="0 (default): greedy"
     )
-    run_command(parser, chat)
+    run_command(parser, chat, prepare=find_subject)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from glm_experiments import runs
 from glm_experiments.config import Config
@@ -14,13 +15,24 @@ from glm_experiments.record.errors import RunFailed
 from glm_experiments.record.signals import STOPPING, handled, interrupt, signal_of
 from glm_experiments.streams import open_closed_streams
 
+Prepared = TypeVar("Prepared")
 
-def build_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser of a command on a run's folder."""
+
+def build_parser(
+    name: str,
+    description: str,
+    *,
+    subject: str = "folder of a run",
+    num_subjects: str | None = None,
+) -> argparse.ArgumentParser:
+    """A parser of a command on a run's folder.
+
+    subject: what RUN_DIR may be. num_subjects: how many of it, as argparse says it.
+    """
     parser = argparse.ArgumentParser(
         prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="folder of a run")
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, nargs=num_subjects, help=subject)
     parser.add_argument(
         "--checkpoint",
         default="last",
@@ -37,16 +49,24 @@ def build_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def read_config(arguments: argparse.Namespace) -> Config:
+    """The config of the run that a command is about, with its overrides."""
+    return runs.read_config(arguments.run_dir, arguments.overrides)
+
+
 def run_command(
-    parser: argparse.ArgumentParser, act: Callable[[argparse.Namespace, Config], None]
+    parser: argparse.ArgumentParser,
+    act: Callable[[argparse.Namespace, Prepared], None],
+    *,
+    prepare: Callable[[argparse.Namespace], Prepared],
 ) -> None:
-    """Parse, check, act; a mistake of the user ends with exit code 1 and a message."""
+    """Parse, prepare, act; a mistake of the user ends with exit code 1 and a message."""
     open_closed_streams()
     arguments = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         with handled(interrupt, *STOPPING):
-            act(arguments, runs.read_config(arguments.run_dir, arguments.overrides))
+            act(arguments, prepare(arguments))
     except (RunFailed, ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         sys.exit(1)

@@ -12,10 +12,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from glm_experiments import runs
-from glm_experiments.commands.command_line import build_parser, run_command
+from glm_experiments.commands.command_line import build_parser, read_config, run_command
 from glm_experiments.config import Config
 from glm_experiments.record.errors import RunFailed
-from glm_experiments.record.files import LOCK
+from glm_experiments.record.files import EXPORT_DESCRIPTION, LOCK
 from glm_experiments.record.run import lock_folder
 from glm_experiments.record.signals import STOPPING, deferred
 from glm_experiments.record.writing import write_json
@@ -73,7 +73,7 @@ def write_export(run: runs.LoadedRun, folder: Path) -> str:
     model = merge_adapter(run.model)
     how = write_model(model, run.parts.tokenizer, folder)
     write_json(
-        folder / "prompt_format.json",
+        folder / EXPORT_DESCRIPTION,
         {"prompt_format": config.data.prompt_format, "base": config.model.path},
     )
     return f"{type(model).__name__} in {config.model.dtype} ({how})"
@@ -85,7 +85,7 @@ def main() -> None:
         "glm-export", "Write a run's model as a folder that from_pretrained loads"
     )
     parser.add_argument("--to", required=True, metavar="DIR", type=Path, help="a new folder")
-    run_command(parser, export_run)
+    run_command(parser, export_run, prepare=read_config)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class FilesConfig(DataConfig):
 class GeneralConfig(DataConfig):
     """Bilingual questions with checkable answers, written by a seeded generator."""
 
-    validation_sets: ClassVar[tuple[str, ...]] = ("general",)
+    validation_sets: ClassVar[tuple[str, ...]] = ("general", "second_turns")
 
     def problems(self) -> list[str]:
         return DataConfig.problems(self) + generator_problems(self)
@@ -139,7 +139,7 @@ class GeneralConfig(DataConfig):
 class IdentityConfig(DataConfig):
     """Who are you, who made you: written by a seeded generator."""
 
-    validation_sets: ClassVar[tuple[str, ...]] = ("identity", "general")
+    validation_sets: ClassVar[tuple[str, ...]] = ("identity", "general", "second_turns")
 
     assistant_name: str
     author: str

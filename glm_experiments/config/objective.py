@@ -37,7 +37,7 @@ def objective_problems(text: str, *, data: DataConfig, evaluation: EvaluationCon
     check(
         problems,
         objective.set_name in data.validation_sets,
-        f"objective={text}: data={data.name} holds out {' and '.join(data.validation_sets)}, not "
+        f"objective={text}: data={data.name} holds out {', '.join(data.validation_sets)}, not "
         f"{objective.set_name}; type objective={own}/{metric}",
     )
     check(

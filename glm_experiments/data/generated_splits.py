@@ -9,10 +9,15 @@ from random import Random
 from glm_experiments.config import MOST_GENERATED_ROWS, DataConfig, GeneralConfig, IdentityConfig
 from glm_experiments.data.conversations import Conversation, Message
 from glm_experiments.data.generated import (
+    Draw,
     GeneratedQuestion,
+    draw_general,
     general_questions,
     identity_questions,
+    precede,
+    put_in_turns,
     replay_questions,
+    second_questions,
 )
 from glm_experiments.data.row_parsing import Sample
 
@@ -20,7 +25,7 @@ Samples = list[Sample]
 
 
 def generate_general(config: GeneralConfig) -> tuple[Samples, dict[str, Samples]]:
-    """General questions to train on, and the set `general`.
+    """General questions to train on, and the sets `general` and `second_turns`.
 
     Raises:
         ValueError: no number of training rows, or more validation rows than there are.
@@ -30,11 +35,16 @@ def generate_general(config: GeneralConfig) -> tuple[Samples, dict[str, Samples]
             "data=general can write any number of rows; type e.g. data.num_train_rows=10000"
         )
     rows = general_questions(num_rows=config.num_train_rows, seed=config.split_seed, split="train")
-    return _build_samples(rows, "general"), _generate_general_validation(config)
+    held_out = _generate_general_validation(config, draw=_draw_held_out)
+    return _build_samples(rows, "general"), held_out
 
 
 def generate_identity(config: IdentityConfig) -> tuple[Samples, dict[str, Samples]]:
-    """Identity questions to train on, among them general ones by `replay_share`; both sets.
+    """Identity questions to train on, among them general ones by `replay_share`, many of both
+    behind others; the sets `identity`, `general` and `second_turns`.
+
+    Of `identity`, every other question is asked after a general one; of `second_turns`, about
+    every other general question after one of the identity.
 
     Raises:
         ValueError: more validation rows than there are wordings.
@@ -50,21 +60,46 @@ def generate_identity(config: IdentityConfig) -> tuple[Samples, dict[str, Sample
             f"identity, of at most {MOST_GENERATED_ROWS}; type e.g. data.replay_share=0.65"
         )
     replayed = replay_questions(num_rows=num_replayed, seed=seed)
-    train = _build_samples(own, "identity") + _build_samples(replayed, "general")
-    Random(f"replay {seed}").shuffle(train)
-    held_out = _generate_validation(
-        config,
-        "identity",
-        lambda num: identity_questions(**names, num_rows=num, seed=seed, split="validation"),
-    )
-    return train, held_out | _generate_general_validation(config)
+    rng = Random(f"replay {seed}")
+
+    def draw_earlier(rng: Random) -> GeneratedQuestion:
+        return rng.choice(own) if rng.random() >= share else draw_general(rng, split="train")
+
+    train = [
+        *_build_samples(put_in_turns(own, rng, draw=draw_earlier), "identity"),
+        *_build_samples(put_in_turns(replayed, rng, draw=draw_earlier), "general"),
+    ]
+    rng.shuffle(train)
+    asked = identity_questions(**names, num_rows=None, seed=seed, split="validation")
+
+    def draw_first(rng: Random) -> GeneratedQuestion:
+        return rng.choice(asked) if rng.random() < 0.5 else _draw_held_out(rng)
+
+    def generate_own(num: int) -> list[GeneratedQuestion]:
+        rows = identity_questions(**names, num_rows=num, seed=seed, split="validation")
+        rng = Random(f"identity in turn {seed}")
+        return [
+            precede(row, rng, num_earlier=1, draw=_draw_held_out) if number % 2 else row
+            for number, row in enumerate(rows)
+        ]
+
+    held_out = _generate_validation(config, "identity", generate_own)
+    return train, held_out | _generate_general_validation(config, draw=draw_first)
 
 
-def _generate_general_validation(config: DataConfig) -> dict[str, Samples]:
+def _draw_held_out(rng: Random) -> GeneratedQuestion:
+    return draw_general(rng, split="validation")
+
+
+def _generate_general_validation(config: DataConfig, *, draw: Draw) -> dict[str, Samples]:
+    """The sets of general questions; draw: of what is asked before those of `second_turns`."""
+    seed = config.split_seed
     return _generate_validation(
         config,
         "general",
-        lambda num: general_questions(num_rows=num, seed=config.split_seed, split="validation"),
+        lambda num: general_questions(num_rows=num, seed=seed, split="validation"),
+    ) | _generate_validation(
+        config, "second_turns", lambda num: second_questions(num_rows=num, seed=seed, draw=draw)
     )
 
 
@@ -82,12 +117,17 @@ def _generate_validation(
 
 
 def _build_samples(questions: Sequence[GeneratedQuestion], name: str) -> Samples:
+    file = f"generated {name.replace('_', ' ')} questions"
     return [
         Conversation(
-            (Message("user", row.question), Message("assistant", row.answer)),
-            f"generated {name} questions",
+            tuple(message for turn in (*row.earlier, row) for message in _write_turn(turn)),
+            file,
             number,
             row.kind,
         )
         for number, row in enumerate(questions, start=1)
     ]
+
+
+def _write_turn(turn: GeneratedQuestion) -> tuple[Message, Message]:
+    return Message("user", turn.question), Message("assistant", turn.answer)

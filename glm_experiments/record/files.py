@@ -1,6 +1,6 @@
 """Every name in a run's folder that this package chooses, and what lies there under it.
 
-Not here: what is inside an adapter's folder (the tuners' format), and what libraries name
+Not here: what else is inside an adapter's folder (the tuners' format), and what libraries name
 themselves (`trainer_state.json`, `optimizer.pt`).
 """
 
@@ -17,6 +17,12 @@ METRICS = "metrics.jsonl"
 
 ADAPTER = "adapter"
 """The folder of what was trained: a run's at the end, a checkpoint's at its step."""
+
+ADAPTER_DESCRIPTION = "adapter.json"
+"""In an adapter's folder, an exported one, too: of which tuner, base and prompt format it is."""
+
+EXPORT_DESCRIPTION = "prompt_format.json"
+"""In an exported model's folder: how it is asked, and from which base it was made."""
 
 TOKENIZER = "tokenizer"
 """The folder of a tokenizer that was built from the run's own texts."""

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from glm_experiments.config import SCHEMAS, OwnWeights, TunerConfig
 from glm_experiments.models.published.settings_files import blame, read_settings
 from glm_experiments.record.files import ADAPTER, MARKER, numbered_checkpoints
+from glm_experiments.record.files import ADAPTER_DESCRIPTION as DESCRIPTION
 from glm_experiments.record.markers import what_is_broken
 from glm_experiments.record.versions import KEY, VERSION, migrate_config, read_version
 from glm_experiments.tuners import peft_folders, published_prefix
@@ -37,7 +38,6 @@ from glm_experiments.tuners.origins import (
 from glm_experiments.tuners.p_tuning_v2 import PTuningV2
 from glm_experiments.tuners.weights import Tensors, read_tensors, trainable_parameters
 
-DESCRIPTION = "adapter.json"
 # Puts an adapter onto a model; returns the tuner's settings.
 Load = Callable[[PreTrainedModel], dict[str, Any]]
 

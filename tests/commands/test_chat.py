@@ -177,11 +177,66 @@ def test_bytes_that_are_no_text_are_read_all_the_same(monkeypatch):
     assert list(chat.read_lines()) == ["1+1=\ufffd?"]
 
 
-def test_ctrl_c_at_the_prompt_leaves(monkeypatch, capsys):
-    def interrupt(_):
-        raise KeyboardInterrupt
+def test_ctrl_c_at_the_prompt_says_how_to_leave_and_ctrl_d_leaves(monkeypatch, capsys):
+    typed = iter([KeyboardInterrupt, "1+1=?", KeyboardInterrupt, EOFError])
 
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
-    monkeypatch.setattr("builtins.input", interrupt)
-    assert list(chat.read_lines()) == []
-    assert capsys.readouterr().out == "\n"
+    def answer_prompt(prompt):
+        assert prompt == "> "
+        if isinstance(each := next(typed), str):
+            return each
+        raise each
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", answer_prompt)
+    assert list(chat.read_lines()) == ["1+1=?"]
+    said = "\n[to leave, type /exit or press Ctrl-D]\n"
+    assert capsys.readouterr().out == f"{said}{said}\n"
+
+
+def test_ctrl_c_ends_a_chat_that_a_pipe_types(typed, run_dir, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda _: signal.raise_signal(signal.SIGINT))
+    done = typed(chat.main, run_dir)
+    assert (done.code, done.err.endswith("glm-chat: interrupted\n")) == (130, True)
+
+
+def test_a_line_that_no_context_holds_is_refused_at_once(talk):
+    said = talk("1+1=?", "问题" * 30_000, "/history", "2+2=?", "/history")
+    (place,) = (place for place, line in enumerate(said) if line.startswith("[not asked: "))
+    assert said[place].endswith(" tokens, and data.context_length=256; say less, or start with a "
+                                "larger data.context_length]")  # fmt: skip
+    asked = [line for line in said if line.startswith("user: ")]
+    assert asked == ["user: 1+1=?", "user: 1+1=?", "user: 2+2=?"]
+
+
+# Without a run
+
+
+def test_a_model_that_is_not_tuned_answers(typed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("12+30=?\n"))
+    done = typed(chat.main, "model=tiny_chatglm", "evaluation.max_new_tokens=8")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[:2] == ["tiny_chatglm, not tuned; /help lists the commands", "42"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "type a run's folder, one that glm-export wrote, or e.g. model=tiny_glm"),
+        (["tiny_glm"], "there is no folder tiny_glm; type model=tiny_glm for the model, not tuned"),
+        (["model=tiny_gml"], "- model=tiny_gml is no option of model; type model=tiny_glm"),
+        (["model=tiny_glm", "tuner=full"], "- tuner=full: nothing is tuned here; leave it out"),
+        (["model=tiny_glm", "hydra.run.dir=a", "training.lr=1"], "- hydra.run.dir=a: that is for "
+         "glm-train; leave it out\n- there is no key training.lr; "),
+        (["model=tiny_glm", "--checkpoint", "2"], "--checkpoint 2: a model that is not tuned has "
+         "one state; leave it out, or type the folder of a run"),
+        (["experiment=pretrain_tiny_glm"], "model.weights=random of tiny_glm answers nothing; "
+         "type the folder of a run that trained it, or model.weights=pretrained"),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_ends_with_a_message(words, problem, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = typed(chat.main, *words)
+    assert done.code == 1
+    assert done.err.startswith(f"glm-chat: {problem}")

@@ -27,12 +27,12 @@ def test_a_run_is_measured_on_its_own_data(typed, run_dir):
     assert written["run"]["status"] == "finished"
     assert written["outcome"]["checkpoint"] == "last"
     metrics = written["outcome"]["metrics"]["after"]
-    assert set(metrics) == {"identity", "general"}
+    assert set(metrics) == {"identity", "general", "second_turns"}
     assert written["config"]["data"]["num_validation_rows"] == 4
     assert "exact_match" in done.out
     assert str(folder) in done.out
     rows = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(rows) == 8
+    assert len(rows) == 12
     assert "answer_after" in json.loads(rows[0])
     assert metrics["identity"]["perplexity"] > 1
     assert (run_dir / "results.json").is_file()

@@ -4,14 +4,22 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glm_experiments.data.answers import decode_answer
 from glm_experiments.data.conversations import Conversation, PlainText
+from glm_experiments.data.encoding import encode_splits
+from glm_experiments.data.generated import IDENTITY_KINDS
+from glm_experiments.data.prompts import encode_prompt
 from glm_experiments.data.splits import Splits, load_splits
+from glm_experiments.labels import IGNORED
+from glm_experiments.models import load_tokenizer
 from tests.data.configs import data_config, files_config
 from tests.shared_data import SHARED, needs_shared
 
@@ -239,8 +247,8 @@ def test_general_questions() -> None:
     config = data_config("general", num_train_rows=50, num_validation_rows=20)
     splits = load_splits(config, rejected_file=Path("rejected.jsonl"))
     assert (len(splits.train), len(splits.validation["general"])) == (50, 20)
-    assert list(splits.validation) == ["general"]
-    assert splits.report.num_rows == 70
+    assert list(splits.validation) == ["general", "second_turns"]
+    assert splits.report.num_rows == 90
     assert all(isinstance(row, Conversation) and row.kind for row in splits.train)
     assert splits.train[3].line == 4
     assert splits.train[3].file == "generated general questions"
@@ -253,8 +261,8 @@ def test_identity_questions_with_replay() -> None:
         return load_splits(data_config("identity", **changes), rejected_file=Path("r"))
 
     splits = load_with(assistant_name="Bo", author="Ty", num_validation_rows=12)
-    assert list(splits.validation) == ["identity", "general"]
-    assert [len(rows) for rows in splits.validation.values()] == [12, 12]
+    assert list(splits.validation) == ["identity", "general", "second_turns"]
+    assert [len(rows) for rows in splits.validation.values()] == [12, 12, 12]
     answers = [row.messages[-1].content for row in splits.train if isinstance(row, Conversation)]
     assert all("Bo" in answer or "Ty" in answer for answer in answers)
     replaying = load_with(num_train_rows=100, replay_share=0.25)
@@ -267,6 +275,68 @@ def test_identity_questions_with_replay() -> None:
         assert len(load_with(num_train_rows=num_rows, replay_share=0.65).train) == num_rows
     with pytest.raises(ValueError, match=r"data\.num_validation_rows=9999: .* at most \d+"):
         load_with(num_validation_rows=9999)
+
+
+def test_conversations_of_several_turns() -> None:
+    """Second turns are trained and held out, behind the names that are being taught, too."""
+    config = data_config(
+        "identity", assistant_name="Bo", author="Ty", num_train_rows=400, replay_share=0.5,
+        num_validation_rows=60,
+    )  # fmt: skip
+    splits = load_splits(config, rejected_file=Path("r"))
+    turns = {
+        name: Counter(len(row.messages) // 2 for row in rows if isinstance(row, Conversation))
+        for name, rows in {"train": splits.train, **splits.validation}.items()
+    }
+    assert turns["identity"] == {1: 30, 2: 30}
+    assert turns["general"] == {1: 60}
+    assert turns["second_turns"] == {2: 60}
+    assert set(turns["train"]) >= {1, 2, 3}
+    assert 0.3 < 1 - turns["train"][1] / 400 < 0.6
+
+    def count_after_names(rows: Sequence[Any]) -> int:
+        """Questions of another kind that come after an answer with the name."""
+        return sum(
+            any("Bo" in each.content for each in row.messages[1:-1:2])
+            and "Bo" not in row.messages[-1].content
+            for row in rows
+            if row.kind not in IDENTITY_KINDS
+        )
+
+    assert count_after_names(splits.train) > 10
+    assert count_after_names(splits.validation["second_turns"]) > 10
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt_format"),
+    [("tiny_chatglm", "chatglm"), ("tiny_glm", "chatglm2"), ("tiny_glm", "chatglm3")],
+)
+def test_every_turn_is_trained_and_the_last_is_asked(model: str, prompt_format: str) -> None:
+    tokenizer = load_tokenizer(f"package:{model}")
+    config = data_config("general", num_train_rows=40, num_validation_rows=8,
+                         prompt_format=prompt_format, context_length=300)  # fmt: skip
+    splits = load_splits(config, rejected_file=Path("r"))
+    encoded = encode_splits(splits, tokenizer, config=config)
+    said = [message.content for row in splits.train if isinstance(row, Conversation)
+            for message in row.messages[1::2]]  # fmt: skip
+    trained: list[str] = []
+    for item in encoded.train:
+        for is_trained, run in groupby(item["labels"], key=lambda label: label != IGNORED):
+            if is_trained:
+                trained.append(decode_answer(tokenizer, list(run), prompt_format=prompt_format))
+    assert len(said) > 50
+    assert trained == said
+    for row, question in zip(
+        splits.validation["second_turns"], encoded.validation["second_turns"].questions, strict=True
+    ):
+        assert isinstance(row, Conversation)
+        first, answer, second, wanted = (message.content for message in row.messages)
+        prompt = tokenizer.decode(question.prompt_ids, skip_special_tokens=True)
+        places = [prompt.index(text) for text in (first, answer, second)]
+        assert places == sorted(places)
+        assert question.reference == wanted
+        asked = encode_prompt(tokenizer, row.messages[:-1], prompt_format=prompt_format)
+        assert question.prompt_ids == asked  # as in a chat
 
 
 @needs_shared

@@ -13,6 +13,8 @@ A validation question has held-out operands *and* a reserved wording; a training
 This module knows no list of kinds and no tokenizer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -39,12 +41,16 @@ HELD_OUT_SHARE = 10
 
 @dataclass(frozen=True)
 class GeneratedQuestion:
-    """One question with its only right answer; `kind` names the idea behind it."""
+    """One question with its only right answer; `kind` names the idea behind it.
+
+    `earlier`: what was asked and answered before it in the same conversation, in this order.
+    """
 
     question: str
     answer: str
     kind: str
     language: Language
+    earlier: tuple[GeneratedQuestion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,26 @@ def build_wordings(cores: tuple[str, ...], *, language: Language, split: Split) 
     ]
 
 
+def draw_operands(kind: Kind, rng: Random, *, split: Split) -> Operands:
+    """Operands of `kind` that belong to `split`."""
+    operands = kind.draw(rng)
+    while is_held_out(kind.name, operands) != (split == "validation"):
+        operands = kind.draw(rng)
+    return operands
+
+
+def word_question(
+    kind: Kind, operands: Operands, rng: Random, *, language: Language, split: Split
+) -> GeneratedQuestion:
+    """The question of `kind` about these operands, in a wording of `split`."""
+    wording = rng.choice(build_wordings(kind.cores[language], language=language, split=split))
+    fields, answer = kind.fill(operands, language)
+    return GeneratedQuestion(wording.format(**fields), answer, kind.name, language)
+
+
 def draw_question(
     kind: Kind, rng: Random, *, language: Language, split: Split
 ) -> GeneratedQuestion:
     """One question of `kind` whose operands and wording both belong to `split`."""
-    operands = kind.draw(rng)
-    while is_held_out(kind.name, operands) != (split == "validation"):
-        operands = kind.draw(rng)
-    wording = rng.choice(build_wordings(kind.cores[language], language=language, split=split))
-    fields, answer = kind.fill(operands, language)
-    return GeneratedQuestion(wording.format(**fields), answer, kind.name, language)
+    operands = draw_operands(kind, rng, split=split)
+    return word_question(kind, operands, rng, language=language, split=split)

@@ -134,6 +134,31 @@ def _recall_number(operands: Operands, language: Language) -> tuple[dict[str, st
     return {"name": name, "thing": thing, "number": number}, number
 
 
+RECALLING_NAMES = Kind(
+    "recalling_names",
+    {
+        "en": (
+            "My name is {name} and I live in {place}. What is my name?",
+            "I am {name} from {place}. What is my name?",
+        ),
+        "zh": ("我叫{name}，住在{place}。我叫什么？", "我是{place}的{name}。我叫什么？"),
+    },
+    _draw_person,
+    _recall_name,
+    share=3,
+)
+RECALLING_PLACES = Kind(
+    "recalling_places",
+    {
+        "en": (
+            "My name is {name} and I live in {place}. Where do I live?",
+            "I am {name} from {place}. Where am I from?",
+        ),
+        "zh": ("我叫{name}，住在{place}。我住在哪里？", "我是{place}的{name}。我来自哪里？"),
+    },
+    _draw_person,
+    _recall_place,
+)
 SEQUENCE_KINDS: tuple[Kind, ...] = (
     Kind(
         "copying",
@@ -194,31 +219,8 @@ SEQUENCE_KINDS: tuple[Kind, ...] = (
         _draw_position,
         _pick,
     ),
-    Kind(
-        "recalling_names",
-        {
-            "en": (
-                "My name is {name} and I live in {place}. What is my name?",
-                "I am {name} from {place}. What is my name?",
-            ),
-            "zh": ("我叫{name}，住在{place}。我叫什么？", "我是{place}的{name}。我叫什么？"),
-        },
-        _draw_person,
-        _recall_name,
-        share=3,
-    ),
-    Kind(
-        "recalling_places",
-        {
-            "en": (
-                "My name is {name} and I live in {place}. Where do I live?",
-                "I am {name} from {place}. Where am I from?",
-            ),
-            "zh": ("我叫{name}，住在{place}。我住在哪里？", "我是{place}的{name}。我来自哪里？"),
-        },
-        _draw_person,
-        _recall_place,
-    ),
+    RECALLING_NAMES,
+    RECALLING_PLACES,
     Kind(
         "recalling_numbers",
         {

@@ -28,7 +28,7 @@ CHATGLM_LAST = (
     "<dBLOCK>",
 )
 """Version 1's special tokens stand in the model file itself: ids 4 on, and after the pieces."""
-MIN_CHARACTER_COUNT = 10
+MIN_CHARACTER_COUNT = 20
 """Characters that the texts hold fewer times get no piece of their own: bytes spell them."""
 DELIMITER = "\t"
 PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))

@@ -10,11 +10,13 @@ from glm_experiments.data.generated import (
     general_questions,
     replay_questions,
 )
+from glm_experiments.data.generated.follow_ups import FOLLOW_UPS
 from glm_experiments.data.generated.identity import NEUTRAL_ANSWERS
 from glm_experiments.data.generated.numbers import spell_number
 from glm_experiments.data.generated.question import Language, Operands
 
 KINDS = {kind.name: kind for kind in GENERAL_KINDS}
+FOLLOWING = {each.name for each in FOLLOW_UPS}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_validation_rows_are_different_and_spread_over_the_kinds() -> None:
 
 def test_training_rows_hold_every_kind_and_identity_questions() -> None:
     rows = general_questions(num_rows=4000, seed=0, split="train")
-    assert {row.kind for row in rows} == {*KINDS, "identity"}
+    assert {row.kind for row in rows} == {*KINDS, *FOLLOWING, "identity"}
     identity = [row for row in rows if row.kind == "identity"]
     is_neutral = Counter(row.answer in NEUTRAL_ANSWERS.values() for row in identity)
     assert min(is_neutral[True], is_neutral[False]) > len(identity) / 3
@@ -95,7 +97,7 @@ def test_training_rows_hold_every_kind_and_identity_questions() -> None:
 
 def test_replayed_rows_hold_no_identity() -> None:
     rows = replay_questions(num_rows=4000, seed=0)
-    assert {row.kind for row in rows} == set(KINDS)
+    assert {row.kind for row in rows} == {*KINDS, *FOLLOWING}
     assert len(rows) == 4000
 
 
