@@ -34,6 +34,7 @@ def cut_after(step: int, whole: Path, folder: Path) -> None:
     (folder / "metrics.jsonl").write_text("".join(kept))
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     "parallelism",
     [
