@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from glm_experiments.composing.explaining import is_plain
 from glm_experiments.composing.grammar import word_problems
 from glm_experiments.composing.loader import build_loader
 from glm_experiments.config import parse
@@ -66,7 +67,7 @@ def compose_run(overrides: list[str], *, name: str, config_dir: str | None) -> S
         ValueError: where `config_dir` is no folder.
     """
     loader = build_loader(config_dir)
-    if word_problems(overrides) or any(each[:1] in "+~" or "=" not in each for each in overrides):
+    if word_problems(overrides) or not all(map(is_plain, overrides)):
         return None
     version.setbase(VERSION_BASE)
     hydra = Hydra(task_name=name, config_loader=loader)  # whose resolvers and name a config may use
