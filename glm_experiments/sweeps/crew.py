@@ -66,6 +66,8 @@ class Crew:
                     case Ended() as one:
                         self.running.discard(one.number)
                         ended.append(one)
+                    case news:
+                        raise TypeError(f"no such news: {news!r}")
         except (EOFError, ConnectionResetError):
             self.close()
             if self.gpus is None:
