@@ -112,6 +112,15 @@ def _fresh_compiler(request: pytest.FixtureRequest) -> None:
         sys.modules["torch._dynamo"].reset()
 
 
+@pytest.fixture(scope="session")
+def composer():
+    """Composes configs of the package's options, each choice of options once."""
+    from glm_experiments.composing.composer import Composer
+    from glm_experiments.composing.loader import build_loader
+
+    return Composer(build_loader())
+
+
 @pytest.fixture
 def forked_workers(monkeypatch, tmp_path_factory):
     """Lets runs start their workers by forks; returns what tells what those print."""

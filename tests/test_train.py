@@ -331,7 +331,7 @@ def test_exactly_the_tuners_parameters_move(tuner, typed, tmp_path, monkeypatch)
 # Stopped and continued
 
 LONG = (
-    *("tuner.lora_dropout=0.1", "training.max_steps=14", "training.save_steps=5"),
+    *("tuner.lora_dropout=0.1", "training.max_steps=10", "training.save_steps=4"),
     *("training.batch_size=2", "training.micro_batch_size=1", *UNMEASURED),
 )
 
@@ -362,23 +362,23 @@ def test_a_stopped_run_continues_as_if_it_had_not(signum, code, typed, tmp_path,
     assert record["run"]["error"]["message"] == signum.name
     assert signal.getsignal(signum) in (signal.default_int_handler, signal.SIG_DFL)
     stopped_at = max(read_losses(folder))
-    assert 3 <= stopped_at < 12
+    assert 3 <= stopped_at < 8
     last = folder / f"checkpoint-{stopped_at}"
     assert (last / "complete.json").is_file()
 
     # Younger, but not whole: one that was being written, one whose file was cut.
-    shutil.copytree(last, folder / "checkpoint-12")
-    (folder / "checkpoint-12" / "complete.json").unlink()
-    shutil.copytree(last, folder / "checkpoint-13")
-    (folder / "checkpoint-13" / "optimizer.pt").write_bytes(b"PK")
+    shutil.copytree(last, folder / "checkpoint-8")
+    (folder / "checkpoint-8" / "complete.json").unlink()
+    shutil.copytree(last, folder / "checkpoint-9")
+    (folder / "checkpoint-9" / "optimizer.pt").write_bytes(b"PK")
     assert typed.train(folder, *LONG).code == 0
     text = (folder / "train.log").read_text(encoding="utf-8")
-    assert f"{folder / 'checkpoint-12'} is passed over: it was not written to its end" in text
-    assert "checkpoint-13 is passed over: optimizer.pt is not as it was written" in text
+    assert f"{folder / 'checkpoint-8'} is passed over: it was not written to its end" in text
+    assert "checkpoint-9 is passed over: optimizer.pt is not as it was written" in text
     assert f"continuing {last}" in text
     assert read_losses(folder) == read_losses(unbroken)
     record = read_record(folder)
-    assert (record["run"]["status"], record["outcome"]["steps"]) == ("finished", 14)
+    assert (record["run"]["status"], record["outcome"]["steps"]) == ("finished", 10)
     assert record["outcome"]["tokens"] == read_record(unbroken)["outcome"]["tokens"] > 0
     name = Path("adapter", "adapter_model.safetensors")
     ours, theirs = load_file(folder / name), load_file(unbroken / name)
@@ -388,7 +388,7 @@ def test_a_stopped_run_continues_as_if_it_had_not(signum, code, typed, tmp_path,
 def test_old_checkpoints_make_room(unbroken):
     assert sorted(each.name for each in unbroken.glob("checkpoint-*")) == [
         "checkpoint-10",
-        "checkpoint-14",
+        "checkpoint-8",
     ]
 
 

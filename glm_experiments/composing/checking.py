@@ -206,7 +206,7 @@ def check_job(
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         cause = reason(error)
         if cause not in explained:
-            explained[cause] = explain(loader, rest) or [cause]
+            explained[cause] = explain(composer, rest) or [cause]
         problems += explained[cause]
     if problems:
         raise ValueError(schemas.join_problems(problems))

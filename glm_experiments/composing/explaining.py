@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from glm_experiments import config as schemas
+from glm_experiments.composing.composer import Composer
 from glm_experiments.composing.grammar import describe_unreadable, quote_twice
-from glm_experiments.composing.loader import compose
 from glm_experiments.nesting import flatten
 from glm_experiments.spelling import nearest_word
 
@@ -22,12 +22,13 @@ from glm_experiments.spelling import nearest_word
 OPEN_SECTIONS = ("training.extra", "model.geometry")
 
 
-def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
+def explain(composer: Composer, overrides: list[str]) -> list[str]:
     """Hydra stops at the first bad override: try them one by one and describe each bad one.
 
     Options decide which keys there are, so they come first; values are then tried on the composed
     config, which costs no further composition.
     """
+    loader = composer.loader
     groups = set(loader.list_groups(""))
     problems: list[str] = []
     options: list[str] = []
@@ -37,12 +38,12 @@ def explain(loader: ConfigLoaderImpl, overrides: list[str]) -> list[str]:
     good: list[str] = []
     for override in options:
         try:
-            compose(loader, [*good, override])
+            composer.compose([*good, override])
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             problems.append(describe_option(loader, override, error))
         else:
             good.append(override)
-    cfg = compose(loader, good)
+    cfg = composer.compose(good)
     problems += apply_values(cfg, values)
     try:
         schemas.parse(cfg)

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from glm_experiments.composing.composer import Composer
 from glm_experiments.composing.explaining import explain, is_plain
 from glm_experiments.composing.grammar import word_problems
 from glm_experiments.composing.loader import build_loader
@@ -80,8 +81,8 @@ def compose_run(overrides: list[str], *, name: str, config_dir: str | None) -> S
     except Impossible:
         raise
     except (HydraException, OmegaConfBaseException, ValueError):
-        problems = explain(loader, [each for each in overrides if not each.startswith("hydra.")])
-        if problems:
+        task = [each for each in overrides if not each.startswith("hydra.")]
+        if problems := explain(Composer(loader), task):
             raise ValueError(join_problems(dict.fromkeys(problems))) from None
         return None  # it is a word for Hydra
     if OmegaConf.select(cfg, "hydra.mode") is None:

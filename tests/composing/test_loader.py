@@ -29,9 +29,9 @@ def test_options_and_experiments_are_found():
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_composes_and_parses(option, loader):
+def test_every_option_composes_and_parses(option, composer):
     group, _, name = option.partition("=")
-    parsed = config.parse(compose(loader, [option, *NEEDS.get(option, [])]))
+    parsed = config.parse(composer.compose([option, *NEEDS.get(option, [])]))
     section = getattr(parsed, group)
     if hasattr(section, "name"):  # an option may say that it is another one, in some other state
         assert name.startswith(section.name)
@@ -44,9 +44,9 @@ def test_every_schema_belongs_to_an_option(group):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes_and_says_what_it_asks(name, loader):
+def test_every_experiment_composes_and_says_what_it_asks(name, composer):
     needs = ["data.path=rows.json"] if name.startswith("adgen") else []
-    assert config.parse(compose(loader, [f"experiment={name}", *needs])).name == name
+    assert config.parse(composer.compose([f"experiment={name}", *needs])).name == name
     lines = (CONF_DIR / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
     assert lines[1].endswith("?")
@@ -54,8 +54,8 @@ def test_every_experiment_composes_and_says_what_it_asks(name, loader):
     assert lines[3].startswith("# Expected: ")
 
 
-def test_values_come_from_the_file_the_experiment_and_the_command_line(loader):
-    cfg = compose(loader, ["experiment=identity", "tuner.r=3", "data.author=Grace"])
+def test_values_come_from_the_file_the_experiment_and_the_command_line(composer):
+    cfg = composer.compose(["experiment=identity", "tuner.r=3", "data.author=Grace"])
     parsed = config.parse(cfg)
     assert isinstance(parsed.tuner, config.LoraConfig)
     assert isinstance(parsed.data, config.IdentityConfig)
@@ -103,8 +103,10 @@ def test_mistakes_with_a_users_own_options_are_named(my_conf):
         check_command_line([], config_dir="nowhere")
 
 
-def test_16_bit_models_leave_their_dtype_to_the_device(loader):
-    large = [name for name in loader.get_group_options("model") if not name.startswith("tiny_")]
+def test_16_bit_models_leave_their_dtype_to_the_device(composer):
+    large = [
+        name for name in composer.loader.get_group_options("model") if not name.startswith("tiny_")
+    ]
     assert len(large) > 9
     for name in large:
-        assert compose(loader, [f"model={name}"]).model.dtype == "auto", name
+        assert composer.compose([f"model={name}"]).model.dtype == "auto", name

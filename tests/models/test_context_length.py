@@ -6,7 +6,6 @@ import json
 import pytest
 
 from glm_experiments import config
-from glm_experiments.composing.loader import build_loader, compose
 from glm_experiments.models.preparation import check_context_length, find_longest_context
 from tests.models.tiny_checkpoints import GEOMETRY, PUBLISHED
 
@@ -19,9 +18,9 @@ VERSION_1 = {
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(composer):
     """A model section, to be given other paths."""
-    return config.parse(compose(build_loader(), ["model=tiny_glm"])).model
+    return config.parse(composer.compose(["model=tiny_glm"])).model
 
 
 @pytest.mark.parametrize(
@@ -45,8 +44,8 @@ def test_a_checkpoint_says_how_long_a_context_it_was_made_for(settings, longest,
         check_context_length(there, longest + 1)
 
 
-def test_a_geometry_says_it_too():
+def test_a_geometry_says_it_too(composer):
     overrides = ["model=tiny_glm_untrained", "tuner=full"]
-    assert find_longest_context(config.parse(compose(build_loader(), overrides)).model) == 2048
+    assert find_longest_context(config.parse(composer.compose(overrides)).model) == 2048
     overrides.append("model.geometry.max_position_embeddings=64")
-    assert find_longest_context(config.parse(compose(build_loader(), overrides)).model) == 64
+    assert find_longest_context(config.parse(composer.compose(overrides)).model) == 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
@@ -10,7 +11,7 @@ import pkgutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -354,51 +355,55 @@ class Job:
     log: str
 
 
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
-    """Runs with different servers, all at once, for most of their time is spent waiting."""
-    servers = {
-        "works": WandbServer(),
-        "broken": WandbServer(is_broken=True),
-        "breaks": WandbServer(breaks_on_run=True),
-        "no key": None,
-        "bad key": None,
-    }
-    keys = {"no key": {}, "bad key": {"WANDB_API_KEY": "short"}}
-    names = {"works": ["a", "a", "b"]}
+SERVERS: dict[str, Callable[[], WandbServer | None]] = {
+    "works": WandbServer,
+    "broken": functools.partial(WandbServer, is_broken=True),
+    "breaks": functools.partial(WandbServer, breaks_on_run=True),
+    "no key": lambda: None,
+    "bad key": lambda: None,
+}
+KEYS: dict[str, dict[str, str]] = {"no key": {}, "bad key": {"WANDB_API_KEY": "short"}}
+NAMES = {"works": ["a", "a", "b"]}
+
+
+@pytest.fixture
+def job(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Job]:
+    """Runs with the server that the test names."""
+    case, folder = request.param, tmp_path / "runs"
     cleared = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    started = {}
-    for case, server in servers.items():
-        folder = tmp_path_factory.mktemp("run")
-        env = {
-            **cleared,
-            "HOME": str(folder),
-            "NETRC": str(folder / "netrc"),
-            "WANDB_ERROR_REPORTING": "false",
-            **keys.get(case, {"WANDB_API_KEY": KEY}),
-        }
-        if server is not None:
-            env["WANDB_BASE_URL"] = server.url
-        command = [sys.executable, "-c", SCRIPT, str(folder / "runs"), *names.get(case, ["a"])]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            command, env=env, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True
-        )
-        started[case] = process, folder / "runs"
-    done = {}
-    for case, (process, folder) in started.items():
-        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
-        assert process.returncode == 0, stderr
-        done[case] = Job(servers[case], folder, stdout, stderr)
-    yield done
-    for server in servers.values():
-        if server is not None:
-            server.shutdown()
-            server.server_close()
+    env = {
+        **cleared,
+        "HOME": str(tmp_path),
+        "NETRC": str(tmp_path / "netrc"),
+        "WANDB_ERROR_REPORTING": "false",
+        **KEYS.get(case, {"WANDB_API_KEY": KEY}),
+    }
+    server = SERVERS[case]()
+    if server is not None:
+        env["WANDB_BASE_URL"] = server.url
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder), *NAMES.get(case, ["a"])],
+        env=env,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    yield Job(server, folder, done.stdout, done.stderr)
+    if server is not None:
+        server.shutdown()
+        server.server_close()
 
 
-def test_wandb_online_takes_each_run_and_continues_one(jobs: dict[str, Job]) -> None:
-    job = jobs["works"]
+def with_server(case: str) -> pytest.MarkDecorator:
+    """Gives a test the `job` of this case."""
+    return pytest.mark.parametrize("job", [case], indirect=True)
+
+
+@with_server("works")
+def test_wandb_online_takes_each_run_and_continues_one(job: Job) -> None:
     server = job.server
     assert server is not None
     first, second = run_id_for(job.folder / "a"), run_id_for(job.folder / "b")
@@ -420,8 +425,9 @@ def test_wandb_online_takes_each_run_and_continues_one(jobs: dict[str, Job]) -> 
     assert_secret_is_nowhere(job.folder)
 
 
-def test_wandb_with_a_broken_server_goes_offline(jobs: dict[str, Job]) -> None:
-    job = jobs["broken"]
+@pytest.mark.slow
+@with_server("broken")
+def test_wandb_with_a_broken_server_goes_offline(job: Job) -> None:
     assert len(job.log.splitlines()) == 1
     assert job.log.startswith("WARNING wandb is offline (the server can't be used: CommError:")
     (folder,) = (job.folder / "a" / "wandb").glob("offline-run-*")
@@ -430,15 +436,16 @@ def test_wandb_with_a_broken_server_goes_offline(jobs: dict[str, Job]) -> None:
     assert_secret_is_nowhere(job.folder)
 
 
-def test_wandb_whose_server_breaks_finishes(jobs: dict[str, Job]) -> None:
-    job = jobs["breaks"]
+@pytest.mark.slow
+@with_server("breaks")
+def test_wandb_whose_server_breaks_finishes(job: Job) -> None:
     (folder,) = (job.folder / "a" / "wandb").glob("run-*")
     last = job.log.strip().splitlines()[-1]
     assert last == f"WARNING wandb didn't get everything in time; type: wandb sync {folder}"
 
 
-def test_wandb_without_a_key_is_offline_and_says_so(jobs: dict[str, Job]) -> None:
-    job = jobs["no key"]
+@with_server("no key")
+def test_wandb_without_a_key_is_offline_and_says_so(job: Job) -> None:
     (folder,) = (job.folder / "a" / "wandb").glob("offline-run-*")
     assert job.log == (
         "INFO wandb is offline (no API key is set, see wandb login); "
@@ -447,9 +454,11 @@ def test_wandb_without_a_key_is_offline_and_says_so(jobs: dict[str, Job]) -> Non
     assert job.stdout == ""
 
 
-def test_wandb_with_a_bad_key_is_offline_and_says_so(jobs: dict[str, Job]) -> None:
-    assert "WANDB_API_KEY invalid" in jobs["bad key"].log
-    assert list((jobs["bad key"].folder / "a" / "wandb").glob("offline-run-*"))
+@pytest.mark.slow
+@with_server("bad key")
+def test_wandb_with_a_bad_key_is_offline_and_says_so(job: Job) -> None:
+    assert "WANDB_API_KEY invalid" in job.log
+    assert list((job.folder / "a" / "wandb").glob("offline-run-*"))
 
 
 def test_the_configs_mode_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,19 +8,13 @@ from accelerate.state import PartialState
 from transformers import TrainingArguments
 
 from glm_experiments import config
-from glm_experiments.composing.loader import build_loader, compose
 from glm_experiments.config.library_arguments import extra_problems
 from glm_experiments.training.arguments import Precision, TrainingPlan, build_arguments, plan_batch
 from glm_experiments.training.extra import check_extra
 
 
-@pytest.fixture(scope="module")
-def loader():
-    return build_loader()
-
-
-def compose_training(loader, overrides):
-    return config.parse(compose(loader, overrides)).training
+def compose_training(composer, overrides):
+    return config.parse(composer.compose(overrides)).training
 
 
 @pytest.mark.parametrize(
@@ -47,17 +41,17 @@ def compose_training(loader, overrides):
          "used with the arguments abc: "),
     ],
 )  # fmt: skip
-def test_what_the_library_could_not_use_is_refused(override, problem, loader):
-    training = compose_training(loader, [override, "+training.extra.full_determinism=false"])
+def test_what_the_library_could_not_use_is_refused(override, problem, composer):
+    training = compose_training(composer, [override, "+training.extra.full_determinism=false"])
     with pytest.raises(ValueError) as caught:  # noqa: PT011 compared below
         check_extra(training)
     assert str(caught.value).startswith(problem)
 
 
-def test_several_bad_values_come_in_one_report(loader):
+def test_several_bad_values_come_in_one_report(composer):
     overrides = ["+training.extra.optim=sgdd", "+training.extra.adam_beta2=text"]
     with pytest.raises(ValueError) as caught:  # noqa: PT011 compared below
-        check_extra(compose_training(loader, overrides))
+        check_extra(compose_training(composer, overrides))
     assert str(caught.value).splitlines() == [
         "training.extra.optim can't be sgdd; type +training.extra.optim=sgd",
         "training.extra.adam_beta2 must be a number, got 'text'; type e.g. "
@@ -65,7 +59,7 @@ def test_several_bad_values_come_in_one_report(loader):
     ]
 
 
-def test_what_the_library_can_use_passes_and_decides_no_device(loader):
+def test_what_the_library_can_use_passes_and_decides_no_device(composer):
     overrides = [
         *("training.lr_scheduler_type=cosine_with_min_lr", "+training.extra.optim=adafactor"),
         *("+training.extra.lr_scheduler_kwargs={min_lr: 1e-6}", "+training.extra.adam_beta2=0.95"),
@@ -73,12 +67,12 @@ def test_what_the_library_can_use_passes_and_decides_no_device(loader):
         "+training.extra.include_num_input_tokens_seen=true",
     ]
     before = dict(PartialState._shared_state)
-    check_extra(compose_training(loader, overrides))
+    check_extra(compose_training(composer, overrides))
     assert PartialState._shared_state == before
 
 
-def test_what_no_field_owns_can_be_set_otherwise(loader, tmp_path):
-    training = compose_training(loader, ["+training.extra.logging_first_step=false"])
+def test_what_no_field_owns_can_be_set_otherwise(composer, tmp_path):
+    training = compose_training(composer, ["+training.extra.logging_first_step=false"])
     plan = TrainingPlan(
         config=training,
         seed=0,
@@ -89,7 +83,7 @@ def test_what_no_field_owns_can_be_set_otherwise(loader, tmp_path):
     arguments = build_arguments(plan, output_dir=tmp_path)
     assert not arguments.logging_first_step
     with pytest.raises(ValueError, match=r"training\.extra\.greater_is_better"):
-        compose_training(loader, ["+training.extra.greater_is_better=true"])
+        compose_training(composer, ["+training.extra.greater_is_better=true"])
 
 
 def test_all_that_the_library_knows_has_an_owner_or_a_reason_or_is_refused():
@@ -116,7 +110,7 @@ def test_all_that_the_library_knows_has_an_owner_or_a_reason_or_is_refused():
         "+training.extra.accelerator_config={split_batches: true}",
     ],
 )
-def test_what_would_break_a_resume_is_refused_by_name(override, loader):
+def test_what_would_break_a_resume_is_refused_by_name(override, composer):
     key = override.partition("=")[0].removeprefix("+")
     with pytest.raises(config.Impossible, match=f"{key} has no place in a run here; leave it out"):
-        compose_training(loader, [override])
+        compose_training(composer, [override])
