@@ -49,8 +49,14 @@ def keep_config(folder: Path, cfg: DictConfig) -> None:
     (folder / SAVED_CONFIG.parent).mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         write_text(folder / SAVED_CONFIG.parent / name, render(secrets.hide_all(part)))
-    sweep = Path(context.sweep.dir) / SWEEP_CONFIG
-    if context.mode is RunMode.MULTIRUN and sweep.is_file():  # which Hydra has written
+    if context.mode is RunMode.MULTIRUN:
+        mask_sweep(Path(context.sweep.dir), secrets)
+
+
+def mask_sweep(folder: Path, secrets: Secrets) -> None:
+    """Hide the secrets in what Hydra has written into a sweep's folder."""
+    sweep = folder / SWEEP_CONFIG
+    if sweep.is_file():
         before = OmegaConf.to_container(OmegaConf.load(sweep))
         if (after := secrets.hide_all(mask_typed(before))) != before:
             write_text(sweep, render(after))
