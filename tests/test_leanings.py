@@ -262,6 +262,7 @@ LOADS = {
     "list_groups": "*",
     "get_group_options": "*",
     "repository": None,
+    "validate_sweep_overrides_legal": "run_mode from_shell",  # static: `self` stands for the first
 }
 # Private by their look: ends of column names and of published tensors' names, a key of published
 # config.json files, and words of Hydra's configs.
