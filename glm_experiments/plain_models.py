@@ -141,11 +141,17 @@ def load_plain(config: Config, *, adapter: Path | None = None) -> PlainModel:
 
     strategy = choose_for_answers(config.parallelism)
     parts = assemble(resolve_dtype(config, strategy), strategy, texts=(), folder=Path())
-    model = parts.load_base(parts.plan_devices())
+    model = parts.load_base(parts.plan_devices(tune=leave_untuned))
     if adapter is not None:
         model = load_adapter(model, adapter)
+    return PlainModel(parts=parts, model=leave_untuned(model))
+
+
+def leave_untuned(model: PreTrainedModel) -> PreTrainedModel:
+    """What a tuner would be to a model that only answers."""
+    model.requires_grad_(False)
     model.train(False)
-    return PlainModel(parts=parts, model=model)
+    return model
 
 
 def adapter_in(folder: Path) -> Path | None:
