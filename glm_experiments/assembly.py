@@ -57,10 +57,6 @@ class Assembly:
         """Rows to padded batches with this tokenizer's padding."""
         return Collator(self.tokenizer.pad_token_id)
 
-    def outline(self) -> PreTrainedModel:
-        """The untuned model on `meta`: its modules and shapes alone."""
-        return outline_model(self.config.model, self.tokenizer)
-
     def apply_tuner(self, model: PreTrainedModel) -> PreTrainedModel:
         """Let exactly the tuner's parameters train, in place.
 
@@ -90,7 +86,7 @@ class Assembly:
         """
         config = self.config
         return self.strategy.plan_devices(
-            self.outline,
+            functools.partial(outline_model, config.model, self.tokenizer),
             tune=tune or self.apply_tuner,
             micro_batch=MicroBatch(
                 num_rows=config.training.micro_batch_size,

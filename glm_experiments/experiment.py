@@ -10,30 +10,32 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from glm_experiments.assembly import assemble, plan_run, resolve_dtype
 from glm_experiments.config import (
     Config,
-    EvaluationConfig,
     Keep,
-    ModelConfig,
     TrackingConfig,
     to_plain,
 )
 from glm_experiments.data.conversations import Conversation, PlainText
-from glm_experiments.data.encoding import EncodedSplits, encode_splits, hash_measured
+from glm_experiments.data.encoding import EncodedSplits, encode_splits
 from glm_experiments.data.rendering import render_samples
-from glm_experiments.data.splits import Splits, load_splits
+from glm_experiments.data.splits import load_splits
+from glm_experiments.described import (
+    describe_data,
+    describe_evaluation,
+    describe_memory,
+    describe_model,
+    describe_parameters,
+    describe_training,
+)
 from glm_experiments.evaluation import Evaluation
 from glm_experiments.evaluation.metrics import DEFINITIONS
 from glm_experiments.evaluation.objective_value import check_objective
 from glm_experiments.evaluation.report import render_comparison, write_predictions
-from glm_experiments.models.preparation import find_commit
 from glm_experiments.parallelism.strategies import choose_strategy
 from glm_experiments.processes import meeting
 from glm_experiments.processes.world import read_world
@@ -54,10 +56,8 @@ from glm_experiments.tracking import (
 )
 from glm_experiments.training.checkpoints import Start, begin_training, keep_finished
 from glm_experiments.training.loop import TrainingResult, train
-from glm_experiments.training.memory import Peaks
 from glm_experiments.training.progress import Logger
 from glm_experiments.training.state import Adapter
-from glm_experiments.tuners import count_parameters
 
 log = logging.getLogger(__name__)
 
@@ -177,53 +177,6 @@ def log_to(folder: Path, tracked: TrackedRun) -> Logger:
             tracked.log(step, values)
 
     return log_values
-
-
-def describe_data(
-    splits: Splits, encoded: EncodedSplits, config: EvaluationConfig
-) -> dict[str, Any]:
-    """The record's hashes of all rows, of those that train, and of what each set measures."""
-    return {
-        "fingerprint": splits.fingerprint,
-        "trained": encoded.trained_fingerprint,
-        "measured": {
-            name: hash_measured(validation, num_questions=config.num_rows)
-            for name, validation in encoded.validation.items()
-        },
-    }
-
-
-def describe_model(config: ModelConfig) -> dict[str, Any]:
-    """The record's word on the model that was loaded."""
-    return {"path": config.path, "revision": find_commit(config), "dtype": config.dtype}
-
-
-def describe_parameters(model: nn.Module) -> dict[str, int]:
-    """How many parameters train, logged and for the record."""
-    trainable, total = count_parameters(model)
-    log.info(
-        f"{trainable:,} of {total:,} parameters train ({100 * trainable / total:.3g} %)",
-    )
-    return {"trainable_parameters": trainable, "total_parameters": total}
-
-
-def describe_training(result: TrainingResult) -> dict[str, Any]:
-    """The record's figures of a training."""
-    figures = {field.name: getattr(result, field.name) for field in fields(result)}
-    losses = figures.pop("validation_losses")
-    del figures["state"]
-    return figures | {"validation": {name: {"loss": loss} for name, loss in losses.items()}}
-
-
-def describe_memory(peaks: Mapping[str, Peaks]) -> dict[str, Any]:
-    """The record's peaks: of the training, and of every stage beside it."""
-    return {"peak_memory_bytes": peaks["training"], "stage_peak_memory_bytes": peaks}
-
-
-def describe_evaluation(when: str, evaluation: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """The record's metrics of every set; nothing where nothing was measured."""
-    metrics = {name: each.figures() for name, each in evaluation.items()}
-    return {when: metrics} if metrics else {}
 
 
 def save_result(

@@ -8,10 +8,9 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig
 
 from glm_experiments.composing import checking
 from glm_experiments.composing.loader import CONF_DIR, build_loader
@@ -19,7 +18,10 @@ from glm_experiments.composing.single_run import VERSION_BASE, compose_run
 from glm_experiments.sweeps.closing import open_sweep
 from glm_experiments.sweeps.opening import plan_sweep
 
-Task = Callable[[DictConfig], float | None]
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Task = Callable[["DictConfig"], float | None]
 
 NAME = "train"
 """Of the config, and of the log file."""

@@ -81,8 +81,8 @@ def run_job(cfg: DictConfig, *, swept_keys: list[str]) -> float | None:
         except KeyboardInterrupt as error:
             if not (folder / RESULTS).exists():
                 record_end(folder, cfg, error)
-            place = f"sweep.dir={context.sweep.dir}" if is_swept else f"run.dir={folder}"
-            log.warning("to continue, type the same command and hydra.%s", place)
+            place = "" if is_swept else f" and hydra.run.dir={folder}"
+            log.warning("to continue, type the same command%s", place)
             raise
     log.info("all of this run is in %s; try glm-chat on it", folder)
     return result

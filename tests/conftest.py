@@ -113,6 +113,17 @@ def _fresh_compiler(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
+def forked_workers(monkeypatch, tmp_path_factory):
+    """Lets runs start their workers by forks; returns what tells what those print."""
+    from glm_experiments.processes import workers
+    from tests.forked_workers import ForkedWorkers
+
+    forked = ForkedWorkers(tmp_path_factory.mktemp("workers") / "said.txt")
+    monkeypatch.setattr(workers, "multiprocessing", forked)
+    return forked
+
+
+@pytest.fixture
 def typed(monkeypatch, capsys):
     """Types a command in this process; returns how it ended."""
     from tests.running import Typed

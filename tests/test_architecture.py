@@ -46,8 +46,9 @@ ALLOWED: dict[str, set[str]] = {
         *("config", "data", "evaluation", "models", "parallelism", "processes", "record"),
         *("tokenizer_protocol", "training", "tuners"),
     },
+    "described": {"config", "data", "evaluation", "models", "training", "tuners"},
     "experiment": {
-        *("assembly", "config", "data", "evaluation", "models", "parallelism", "processes"),
+        *("assembly", "config", "data", "described", "evaluation", "parallelism", "processes"),
         *("record", "tracking", "training", "tuners"),
     },
     "runs": {
@@ -60,8 +61,8 @@ ALLOWED: dict[str, set[str]] = {
         *("assembly", "tuners"),
     },
     "sweeps": {
-        *("assembly", "composing", "config", "live", "processes", "progress_file", "record"),
-        *("tables",),
+        *("composing", "config", "live", "models", "processes", "progress_file", "record"),
+        *("tables", "tuners"),
     },
     "starting": {"composing", "sweeps"},
     "train": {
@@ -80,7 +81,7 @@ KNOWN_TO: dict[str, set[str]] = {
     },
     "accelerate": {"models", "training"},
     "peft": {"tuners"},
-    "hydra": {"composing", "config", "sweeps", "train"},
+    "hydra": {"composing", "config", "starting", "sweeps", "train"},
     "omegaconf": {"composing", "config", "record", "runs", "sweeps", "train"},
     "datasets": {"data"},
     "wandb": {"tracking"},

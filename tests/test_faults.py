@@ -32,7 +32,7 @@ from glm_experiments.config.changes import ANOTHER_EXPERIMENT, MAY_CHANGE, MEASU
 from glm_experiments.record.errors import Refused
 from glm_experiments.record.files import numbered_checkpoints
 from glm_experiments.record.markers import read_files, what_is_broken, write_marker
-from glm_experiments.training.admission import Finished, admit
+from glm_experiments.training.admission import Admitted, Finished, admit
 from glm_experiments.training.checkpoints import find_last_complete
 from tests.composing.reports import report
 from tests.config_mistakes import MISTAKES
@@ -151,7 +151,7 @@ def check_result(folder: Path, like: Path) -> None:
 # 1: signals in every phase
 
 PHASES = {
-    "composing": ("glm_experiments.train.compose_run", 1),
+    "composing": ("glm_experiments.starting.compose_run", 1),
     "importing": ("glm_experiments.experiment.run", 1),
     "reading data": ("glm_experiments.experiment.load_splits", 1),
     "encoding": ("glm_experiments.experiment.encode_splits", 1),
@@ -320,6 +320,26 @@ def test_a_damaged_run_goes_on_or_says_what_is_damaged(
     (killed / f"checkpoint-{NUM_STEPS}" / "complete.json").unlink()
     done = check_goes_on(warm, killed, undisturbed)
     assert f"continuing {killed / 'checkpoint-4'}" in done.out
+
+
+def test_of_what_a_run_leaves_anything_may_be_missing(used: Path, tmp_path: Path) -> None:
+    given, away = config.to_plain(parse_run()), tmp_path / "away"
+    trained = runs.read_config(used, [])
+    names = sorted(path.name for path in used.iterdir())
+    assert {"adapter", "config.json", "metrics.jsonl", "results.json", ".hydra"} <= set(names)
+    for name in names:
+        (used / name).rename(away)
+        before = contents(used)
+        admitted = admit(used, config=given)
+        if name == "results.json":
+            assert admitted == Admitted(checkpoint=used / f"checkpoint-{NUM_STEPS}")
+        else:
+            assert isinstance(admitted, Finished)
+        assert runs.read_config(used, []) == trained
+        place = used / f"checkpoint-{NUM_STEPS}" if name == "adapter" else used
+        assert runs.find_adapter(used, "last") == place / "adapter"
+        assert contents(used) == before
+        away.rename(used / name)
 
 
 @pytest.mark.parametrize("name", ["results.json", "config.json"])

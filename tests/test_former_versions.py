@@ -35,10 +35,14 @@ def run_dir(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def command_of(run_dir: Path, *more: str) -> list[str]:
-    """What was typed, and more; of two values for one key the later counts."""
+    """What was typed, with what was done then and is another default now, and more; of two values
+    for one key the later counts."""
     typed = OmegaConf.to_container(OmegaConf.load(run_dir / ".hydra" / "overrides.yaml"))
     assert isinstance(typed, list)
-    return [*last_of_each(*map(str, typed), *more), f"hydra.run.dir={run_dir}"]
+    return [
+        *last_of_each(*map(str, typed), "data.long_answers=leave_out", *more),
+        f"hydra.run.dir={run_dir}",
+    ]
 
 
 def test_there_is_a_run_of_every_former_version() -> None:

@@ -96,6 +96,7 @@ def single_losses() -> dict[tuple[str, str], list[float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("tuner", TUNERS)
 @pytest.mark.parametrize("parallelism", [name for name in PARALLELISMS if name != "single"])

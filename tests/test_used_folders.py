@@ -18,8 +18,8 @@ from tests.running import UNMEASURED, read_losses, read_record
 
 SHORT = (
     *("model=tiny_glm", "data=identity", "tuner=lora", "tracking=disabled"),
-    *("data.num_validation_rows=8", "data.num_train_rows=64"),
-    *("training.batch_size=8", "training.micro_batch_size=8"),
+    *("data.num_validation_rows=8", "data.num_train_rows=32"),
+    *("training.batch_size=4", "training.micro_batch_size=4"),
     *("training.save_steps=2", "training.logging_steps=1"),
     *("evaluation.num_rows=4", "evaluation.max_new_tokens=8", *UNMEASURED),
 )
@@ -84,7 +84,7 @@ def test_what_a_folder_held_is_moved_aside_whole(used, typed):
     before = contents(used)
     (used / "evaluations" / "1").mkdir(parents=True)
     (used / "mine.txt").write_text("the user's own")
-    change = ("training.learning_rate=1e-3", "training.max_steps=4", "data.num_train_rows=48")
+    change = ("training.learning_rate=1e-3", "training.max_steps=4", "data.num_train_rows=24")
     more = (*change, "training.num_train_epochs=null", ANEW)
     done = typed.train(used, *more, tiny=SHORT)
     assert done.code == 0, done.err
@@ -190,7 +190,7 @@ def test_what_makes_another_experiment_is_refused_by_name(state, request, typed)
 
 def test_the_cures_after_an_out_of_memory_are_the_same_experiment(killed, typed):
     cures = (
-        *("training.micro_batch_size=4", "training.activation_checkpointing=true"),
+        *("training.micro_batch_size=2", "training.activation_checkpointing=true"),
         *("model.attn_implementation=eager", "evaluation.batch_size=2", "training.save_steps=3"),
         *("parallelism=data_parallel", "parallelism.devices=[cpu,cpu]"),
     )
@@ -198,12 +198,12 @@ def test_the_cures_after_an_out_of_memory_are_the_same_experiment(killed, typed)
     done = typed.train(killed, *cures, tiny=SHORT)
     assert done.code == 0, done.err
     assert "continuing" in done.out
-    assert read_record(killed)["config"]["training"]["micro_batch_size"] == 4
+    assert read_record(killed)["config"]["training"]["micro_batch_size"] == 2
 
 
 def test_a_cure_on_a_finished_run_changes_nothing(used, typed):
     before = contents(used)
-    assert typed.train(used, "training.micro_batch_size=4", tiny=SHORT).code == 0
+    assert typed.train(used, "training.micro_batch_size=2", tiny=SHORT).code == 0
     assert contents(used) == before
 
 
@@ -283,9 +283,9 @@ def test_a_checkpoint_of_an_older_version_is_continued(killed, finished, typed):
         marker["files"]["complete.json"] = [1, 1]  # of a checkpoint that was written twice
 
     edit_json(killed / "checkpoint-6" / "complete.json", as_then)
-    done = typed.train(killed, "training.micro_batch_size=4", "tuner.r=4", tiny=SHORT)
+    done = typed.train(killed, "training.micro_batch_size=2", "tuner.r=4", tiny=SHORT)
     assert "tuner.r was 8, now 4" in done.err
-    done = typed.train(killed, "training.micro_batch_size=4", tiny=SHORT)
+    done = typed.train(killed, "training.micro_batch_size=2", tiny=SHORT)
     assert done.code == 0, done.err
     assert f"continuing {killed / 'checkpoint-6'}" in done.out
 

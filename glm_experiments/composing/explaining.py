@@ -82,6 +82,13 @@ def shape_problem(loader: ConfigLoaderImpl, override: str) -> str | None:
     return f"{override!r} is no key=value; type {typed}"
 
 
+def is_plain(override: str) -> bool:
+    """Whether a word has the shape of an override, and no sign that there could be a problem of."""
+    key, equals, _ = override.partition("=")
+    section = key.lstrip("+").rpartition(".")[0]
+    return bool(key and equals) and (key[0] not in "+~" or section in OPEN_SECTIONS)
+
+
 def sign_problem(cfg: DictConfig, override: str) -> str | None:
     """Why a key can't be added (`+`) or left out (`~`); None: it can, or has no sign."""
     key = override.lstrip("+~").partition("=")[0]

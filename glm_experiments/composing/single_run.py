@@ -1,5 +1,5 @@
 """Composes a single run's config once, for its check and for Hydra, which would compose it twice
-more. Explains nothing: a command line that is not wholly right is left to the check."""
+more. Words that are no plain `key=value` are left to the check of whole command lines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from glm_experiments.composing.explaining import explain, is_plain
 from glm_experiments.composing.grammar import word_problems
 from glm_experiments.composing.loader import build_loader
-from glm_experiments.config import parse
+from glm_experiments.config import Impossible, join_problems, parse
 
 VERSION_BASE = "1.3"
 # As Hydra names it in `hydra.overrides`, where neither the command line nor a file said so.
@@ -60,13 +61,13 @@ class SingleRun:
 
 
 def compose_run(overrides: list[str], *, name: str, config_dir: str | None) -> SingleRun | None:
-    """The run that a command line asks for; None: it asks for another thing, or has a problem.
+    """The run that a command line asks for; None: that takes a closer look.
 
     Raises:
-        ValueError: where `config_dir` is no folder.
+        ValueError: with every problem, one a line; `Impossible` where it composes.
     """
     loader = build_loader(config_dir)
-    if word_problems(overrides) or any(each[:1] in "+~" or "=" not in each for each in overrides):
+    if word_problems(overrides) or not all(map(is_plain, overrides)):
         return None
     version.setbase(VERSION_BASE)
     hydra = Hydra(task_name=name, config_loader=loader)  # whose resolvers and name a config may use
@@ -76,8 +77,13 @@ def compose_run(overrides: list[str], *, name: str, config_dir: str | None) -> S
         with open_dict(alone):
             alone.pop("hydra")
         parse(alone)
+    except Impossible:
+        raise
     except (HydraException, OmegaConfBaseException, ValueError):
-        return None
+        problems = explain(loader, [each for each in overrides if not each.startswith("hydra.")])
+        if problems:
+            raise ValueError(join_problems(dict.fromkeys(problems))) from None
+        return None  # it is a word for Hydra
     if OmegaConf.select(cfg, "hydra.mode") is None:
         cfg.hydra.mode = RunMode.RUN
         cfg.hydra.overrides.hydra.append(AS_RUN)

@@ -36,6 +36,13 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Survey(Request):
+    """Jobs of which something is to be found out before they run. jobs: the overrides of each."""
+
+    jobs: list[list[str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Said:
     """What a job said at its end. value: what it returned. problem: why it returned nothing."""
 

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from glm_experiments.sweeps.child import Request, Work
 from glm_experiments.sweeps.server import Ended, Kill, Ready, serve
@@ -33,6 +34,15 @@ class Crew:
         self.running.add(request.number)
         self._send(request)
 
+    def ask(self, request: Request) -> Any:
+        """What some work returns, once it is done and while nothing else runs; None: it failed."""
+        assert not self.running
+        self.start(request)
+        while self.running:
+            for ended in self.hear(timeout=1.0):
+                return None if ended.said is None else ended.said.value
+        return None
+
     def kill(self, number: int, signum: int, *, whole: bool = False) -> None:
         """Send a job a signal; whole: and all that it has started."""
         self._send(Kill(number=number, signum=signum, whole=whole))
@@ -56,6 +66,8 @@ class Crew:
                     case Ended() as one:
                         self.running.discard(one.number)
                         ended.append(one)
+                    case news:
+                        raise TypeError(f"no such news: {news!r}")
         except (EOFError, ConnectionResetError):
             self.close()
             if self.gpus is None:

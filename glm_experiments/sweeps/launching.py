@@ -5,22 +5,28 @@ from __future__ import annotations
 
 import functools
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from glm_experiments.composing.composer import Composer
 from glm_experiments.composing.folders import key_of
 from glm_experiments.record.lost import record_lost
 from glm_experiments.sweeps.breaker import Breaker
-from glm_experiments.sweeps.child import Request
+from glm_experiments.sweeps.child import Survey
 from glm_experiments.sweeps.crew import Crew
+from glm_experiments.sweeps.disk import (
+    MOST_MEASURED,
+    check_space,
+    group_alike,
+)
 from glm_experiments.sweeps.ending import FAILED
+from glm_experiments.sweeps.hydra_job import do_work, name_as_typed
 from glm_experiments.sweeps.ledger import Job, Ledger
 from glm_experiments.sweeps.options import Options
 from glm_experiments.sweeps.outcome import FINISHED, WAITING, Outcome, read_outcome
@@ -31,6 +37,9 @@ from glm_experiments.sweeps.supervision import Supervision, Task
 from glm_experiments.sweeps.view import View
 
 log = logging.getLogger(__name__)
+
+NO_JOB = -1
+"""The number of what is asked for before the first job."""
 
 NEVER = "never"
 """`training.resume` of a job that is to run whatever its folder holds."""
@@ -53,7 +62,7 @@ class Sweep:
         self.fixed = list(config.hydra.job.config.override_dirname.exclude_keys)
         self.composer = Composer(hydra_context.config_loader)  # type: ignore[arg-type]
         self.name_folder = functools.partial(name_as_typed, hydra_context, config)
-        self.crew = Crew(functools.partial(do_job, hydra_context, task, config))
+        self.crew = Crew(functools.partial(do_work, self.composer, hydra_context, task, config))
         self.ledger = Ledger(self.folder)
         self.outcomes: dict[str, Outcome] = {}
 
@@ -86,6 +95,9 @@ class Sweep:
             self.outcomes[task.folder.name] = outcome
             self.write()
 
+        def check(seats: Seats) -> None:
+            self.check_space([task.point for task in tasks], at_once=seats.most)
+
         def make_view(seats: Seats) -> View:
             return View(self.folder.name, num_jobs=len(tasks), at_once=seats.most)
 
@@ -96,7 +108,36 @@ class Sweep:
             breaker=Breaker(self.ledger.varying()),
             told=told,
         )
-        supervision.carry_out(make_view=make_view)
+        supervision.carry_out(check=check, make_view=make_view)
+
+    def check_space(self, points: Sequence[Point], *, at_once: int) -> None:
+        """Hold the jobs' checkpoints against the free space.
+
+        Raises:
+            RunFailed: where they find no room.
+        """
+        configs = [point.config for point in points]
+        groups = list(group_alike(configs).values())[:MOST_MEASURED]
+        jobs = [points[places[0]].overrides for places in groups]
+        with tempfile.TemporaryDirectory() as scratch:
+            sizes = self.crew.ask(
+                Survey(
+                    number=NO_JOB,
+                    overrides=[],
+                    folder=Path(scratch),
+                    environment={},
+                    num_threads=1,
+                    jobs=jobs,
+                )
+            )
+        if sizes is None:
+            return
+        largest = max((size for size in sizes if size is not None), default=None)
+        trained = [largest] * len(points)
+        for places, size in zip(groups, sizes, strict=True):
+            for place in places:
+                trained[place] = size
+        check_space(self.folder, configs, trained, at_once=at_once)
 
     def plan_tasks(self, points: Sequence[Point], jobs: Sequence[Job], *, first: int) -> list[Task]:
         """The jobs that are to run, and a word on those that are not."""
@@ -165,58 +206,3 @@ def record_impossible(folder: Path, point: Point) -> None:
         config=point.config,
         overrides=point.overrides,
     )
-
-
-def name_as_typed(
-    hydra_context: HydraContext, config: DictConfig, points: Sequence[Point], *, first: int
-) -> list[str] | None:
-    """The folders of jobs where a user has typed how they are named; None: he hasn't."""
-    typed = [each.partition("=")[0] for each in config.hydra.overrides.hydra]
-    if "hydra.sweep.subdir" not in typed:
-        return None
-    jobs = [
-        compose_job(hydra_context, config, point.overrides, number=number)
-        for number, point in enumerate(points, start=first)
-    ]
-    return [str(job.hydra.sweep.subdir) for job in jobs]
-
-
-def compose_job(
-    hydra_context: HydraContext, config: DictConfig, overrides: list[str], *, number: int
-) -> DictConfig:
-    """The whole config of one job, with Hydra's own section."""
-    job = hydra_context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(job):
-        job.hydra.job.id = str(number)
-        job.hydra.job.num = number
-    return job
-
-
-def do_job(
-    hydra_context: HydraContext, task: TaskFunction, config: DictConfig, request: Request
-) -> Any:
-    """Do a job as Hydra's own launcher would; in its process.
-
-    Raises:
-        Exception: whatever ended it.
-    """
-    job = compose_job(hydra_context, config, request.overrides, number=request.number)
-    with open_dict(job):
-        job.hydra.sweep.dir = str(request.folder.parent)
-        job.hydra.sweep.subdir = request.folder.name
-        # What is said on the terminal is the launcher's.
-        handlers = OmegaConf.select(job, "hydra.job_logging.root.handlers")
-        if handlers is not None and "file" in handlers:
-            job.hydra.job_logging.root.handlers = [each for each in handlers if each != "console"]
-    done = run_job(
-        hydra_context=hydra_context,
-        task_function=task,
-        config=job,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
-    # Its public form would print the overrides first, with whatever secrets there are.
-    value = done._return_value
-    if isinstance(value, Exception):
-        raise value
-    return value

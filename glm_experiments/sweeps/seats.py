@@ -3,6 +3,7 @@ cores. Decides who may begin; knows nothing of processes."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,3 +83,10 @@ class Seats:
             return Seat(devices=(device,)) if self._jobs[device] < self.each_takes else None
         free = [each for each in usable if self._jobs[each] == 0]
         return Seat(devices=tuple(free[:wanted])) if len(free) >= wanted else None
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -23,7 +23,7 @@ from glm_experiments.sweeps.ending import Expulsion, settle
 from glm_experiments.sweeps.options import STOP, Options
 from glm_experiments.sweeps.outcome import FINISHED, Outcome
 from glm_experiments.sweeps.points import Point
-from glm_experiments.sweeps.seats import Seat, Seats
+from glm_experiments.sweeps.seats import Seat, Seats, count_cores
 from glm_experiments.sweeps.server import Ended
 from glm_experiments.sweeps.view import View
 
@@ -98,8 +98,12 @@ class Supervision:
         self.stop = Stop()
         self.num_heard = 0
 
-    def carry_out(self, *, make_view: Callable[[Seats], View]) -> None:
+    def carry_out(
+        self, *, check: Callable[[Seats], None], make_view: Callable[[Seats], View]
+    ) -> None:
         """Run the jobs until none is left that could begin.
+
+        check: looks at what is known before the first begins, and raises what speaks against it.
 
         Raises:
             Interrupted: after a signal, once the jobs that ran have ended.
@@ -110,8 +114,10 @@ class Supervision:
                 log.info("%d jobs; importing the libraries, once for all", len(self.waiting))
             while self.crew.gpus is None and not self.stop.signals:
                 self.crew.hear(timeout=LOOK_SECONDS)
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            self.seats = Seats(self.options, visible=self.crew.gpus or (), num_cores=max(cores, 1))
+            visible = self.crew.gpus or ()
+            self.seats = Seats(self.options, visible=visible, num_cores=count_cores())
+            if not self.stop.signals:
+                check(self.seats)
             with make_view(self.seats) as self.view:
                 clock = time.monotonic()
                 while True:
@@ -125,10 +131,7 @@ class Supervision:
                     for each in self.running.values():
                         self.watch(each, passed=min(passed, MOST_SECONDS_A_LOOK))
                     self.view.show(
-                        [
-                            (each.task.label, each.task.folder, each.seconds)
-                            for each in self.running.values()
-                        ],
+                        [(e.task.label, e.task.folder, e.seconds) for e in self.running.values()],
                         num_waiting=len(self.waiting),
                     )
         if self.stop.signals:

@@ -49,6 +49,21 @@ def exported(run_dir, typed_once, tmp_path_factory):
 
 
 def test_lora_is_merged_into_a_plain_checkpoint(exported, run_dir):
+    from transformers import AutoModelForCausalLM, GlmForCausalLM
+
+    from glm_experiments.models import load_model
+
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    assert type(model) is GlmForCausalLM
+    base = load_model("package:tiny_glm")
+    with torch.no_grad():
+        logits = model(input_ids=IDS).logits
+        assert (base(input_ids=IDS).logits - logits).abs().max() > 1e-2
+    torch.testing.assert_close(logits, logits_of_run(run_dir), rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_a_plain_checkpoint_is_loaded_where_this_package_is_not(exported, run_dir):
     code = (
         "import sys, torch; from transformers import AutoModelForCausalLM;"
         f"model = AutoModelForCausalLM.from_pretrained({str(exported)!r});"
@@ -62,11 +77,6 @@ def test_lora_is_merged_into_a_plain_checkpoint(exported, run_dir):
     (exported / "logits.pt").unlink()
     assert name == "GlmForCausalLM"
     torch.testing.assert_close(logits, logits_of_run(run_dir), rtol=0, atol=2e-5)
-    from glm_experiments.models import load_model
-
-    base = load_model("package:tiny_glm")
-    with torch.no_grad():
-        assert (base(input_ids=IDS).logits - logits).abs().max() > 1e-2
 
 
 def test_whoever_may_read_a_run_may_read_its_weights(exported, run_dir):

@@ -88,7 +88,7 @@ def compare(folder: Path, alone: Path) -> None:
     assert {each.name for each in folder.iterdir()} == {each.name for each in alone.iterdir()}
 
 
-def test_two_processes_do_the_experiment_of_one(tmp_path, monkeypatch, capfd):
+def test_two_processes_do_the_experiment_of_one(tmp_path, monkeypatch, capfd, forked_workers):
     run_here(tmp_path / "alone", monkeypatch)
     capfd.readouterr()
     run_here(tmp_path / "two", monkeypatch, "parallelism=distributed", *TWO)
@@ -99,12 +99,13 @@ def test_two_processes_do_the_experiment_of_one(tmp_path, monkeypatch, capfd):
         "cpu",
         "cpu of process 1",
     }
-    spoken = "".join(capfd.readouterr())
+    spoken = "".join(capfd.readouterr()) + forked_workers.read()
     assert spoken.count("step 8/8: loss") == 1
     assert "Warning" not in spoken
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_sharded_run_does_the_experiment_of_one(tmp_path, monkeypatch):
     run_here(tmp_path / "alone", monkeypatch)
     run_here(tmp_path / "two", monkeypatch, "parallelism=sharded", *TWO)

@@ -23,6 +23,7 @@ def compare(together: dict, alone: dict) -> None:
     assert together["answers"] == alone["answers"]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_weights_are_split_and_adapters_whole(tmp_path: Path):
     mixed = Training(parallelism="sharded", dtype=torch.bfloat16, folder="bf16")
     exact = Training(parallelism="sharded", folder="fp32", changes=SAVING)
@@ -63,6 +64,7 @@ def test_one_gpu_is_a_world_of_its_own(parallelism: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("parallelism", ["distributed", "sharded"])
 def test_every_tuner_learns_as_in_one_process(parallelism: str, tmp_path: Path):
     trainings = [
@@ -85,6 +87,7 @@ def test_every_tuner_learns_as_in_one_process(parallelism: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_goes_on_under_another_parallelism(tmp_path: Path):
     """Half a run under one, its rest under another: the losses of one run in one process."""
     names = ("single", "distributed", "sharded")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 FAULTS = ("out_of_memory", "killed", "segfault", "stalled")
@@ -43,6 +45,31 @@ def main() -> None:
         return step(self, *args, **kwargs)
 
     trainer.GLMTrainer.training_step = faulty  # type: ignore[method-assign]
+    train.main()
+
+
+def seeing_main() -> None:
+    """As glm-train; each job notes what it sees of the machine in its folder."""
+    import torch
+
+    from glm_experiments import experiment, train
+
+    run = experiment.run
+
+    def noting(config: Any, output_dir: Path, **kwargs: Any) -> Any:
+        seen = {
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            "threads": torch.get_num_threads(),
+            "omp": os.environ.get("OMP_NUM_THREADS"),
+            "began": time.time(),
+        }
+        result = run(config, output_dir, **kwargs)
+        seen["ended"] = time.time()
+        (output_dir / "seen.json").write_text(json.dumps(seen))
+        return result
+
+    experiment.run = noting  # type: ignore[assignment]
+    os.environ.pop("OMP_NUM_THREADS", None)  # as for most who type it
     train.main()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import pytest
 
 from glm_experiments.record.files import RESULTS
 from tests.running import read_losses, read_record
-from tests.warm import Child, Warm
+from tests.warm import Child, Warm, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -203,3 +204,96 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_runs_twice(
     assert done.code == 0, done.err
     for name in finished(undisturbed):
         assert what_trained(sweep / name) == what_trained(undisturbed / name), name
+
+
+def test_each_job_sees_its_own_device_and_has_its_share_of_the_cores(
+    warm: Warm, tmp_path: Path
+) -> None:
+    command = ("-m", *SHORT, "seed=0,1,2,3", f"hydra.sweep.dir={tmp_path}")
+    devices = ("hydra.launcher.devices=[0,1]", "hydra.launcher.on_failure=stop")
+    done = warm.start(*command, *devices, main="tests.sweeps.faulty.seeing_main").wait(times=3)
+    assert done.code == 0, done.err
+    seen = [json.loads(file.read_text()) for file in tmp_path.glob("*/seen.json")]
+    assert len(seen) == 4
+    assert {each["devices"] for each in seen} == {"0", "1"}
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert {(each["threads"], each["omp"]) for each in seen} == {(share, str(share))}
+    for device in "01":  # one after the other on each, side by side on both
+        spans = sorted((e["began"], e["ended"]) for e in seen if e["devices"] == device)
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+    assert "begins on 0" in done.out
+    assert "begins on 1" in done.out
+
+
+def test_the_first_failure_stops_a_sweep_that_is_to_stop(warm: Warm, tmp_path: Path) -> None:
+    rates = ("training.learning_rate=1e30,1e-3", "training.warmup_share=0")
+    stop = "hydra.launcher.on_failure=stop"
+    done = warm.run("-m", *SHORT, *rates, stop, f"hydra.sweep.dir={tmp_path}")
+    assert done.code == 1
+    assert "2 of 2 jobs did not finish (1 diverged, 1 waiting)" in done.err
+
+
+def test_two_at_once_are_refused_and_so_is_another_base(warm: Warm, tmp_path: Path) -> None:
+    command = ("-m", *SHORT, "seed=0,1", f"hydra.sweep.dir={tmp_path}")
+    first = warm.start(*command)
+    wait_until(lambda: (tmp_path / "sweep.json").exists())
+    second = warm.run(*command)
+    assert second.code == 1
+    assert f"another sweep is at work in {tmp_path}; wait for it, or type name=NAME" in second.err
+    assert first.wait().code == 0
+    before = contents(tmp_path)
+    other = warm.run(*command, "training.learning_rate=5e-4")
+    assert other.code == 1
+    assert "training.learning_rate was 0.0001, now 0.0005" in other.err
+    assert contents(tmp_path) == before
+
+
+def test_a_signal_lets_jobs_keep_a_checkpoint_and_the_same_command_goes_on(
+    warm: Warm, tmp_path: Path
+) -> None:
+    words = {each.partition("=")[0]: each for each in (*SHORT, "training.max_steps=40")}
+    command = ("-m", *words.values(), "seed=0,1,2", "hydra.launcher.num_jobs=2")
+    sweep = (*command, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    child = warm.start(*sweep)
+    wait_until(lambda: len(list((tmp_path / "sweep").glob("*/metrics.jsonl"))) == 2)
+    os.kill(child.pid, signal.SIGINT)
+    done = child.wait()
+    assert done.code == 130, done.err
+    assert "2 running jobs keep a checkpoint and stop" in done.out
+    jobs = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["jobs"]
+    assert [job["status"] for job in jobs] == ["interrupted", "interrupted", "waiting"]
+    assert list(Path(jobs[0]["folder"]).glob("checkpoint-*"))
+    done = warm.run(*sweep)
+    assert done.code == 0, done.err
+    undisturbed = warm.run(*command, f"hydra.sweep.dir={tmp_path / 'undisturbed'}")
+    assert undisturbed.code == 0
+    for name in finished(tmp_path / "undisturbed"):
+        assert what_trained(tmp_path / "sweep" / name) == what_trained(
+            tmp_path / "undisturbed" / name
+        )
+    # Of finished jobs in a sweep one checkpoint stays.
+    assert all(
+        len(list((tmp_path / "sweep" / name).glob("checkpoint-*"))) == 1
+        for name in finished(tmp_path / "sweep")
+    )
+
+
+def test_the_winner_is_trained_on(warm: Warm, tmp_path: Path) -> None:
+    rates = "training.learning_rate=1e-3,1e-5"
+    done = warm.run("-m", *SHORT, "tuner.r=3", rates, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.code == 0, done.err
+    best = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["best"]
+    longer = ("training.max_steps=6", f"hydra.run.dir={tmp_path / 'longer'}")
+    done = warm.run(f"from={best}", *longer)
+    assert done.code == 0, done.err
+    own, others = (read_record(Path(each))["config"] for each in (tmp_path / "longer", best))
+    assert own["training"]["max_steps"] == 6
+    own["training"]["max_steps"] = 4
+    assert own == others
+    done = warm.run(f"from={best}", "tuner=full", f"hydra.run.dir={tmp_path / 'full'}")
+    assert done.code == 0, done.err
+    tuned = read_record(tmp_path / "full")["config"]
+    assert (tuned["tuner"]["kind"], tuned["training"]) == ("full", others["training"])
+    done = warm.run(f"from={tmp_path / 'nowhere'}")
+    assert done.code == 1
+    assert "is no run's folder (it has no .hydra/config.yaml)" in done.err

@@ -1,5 +1,6 @@
 """Chats through `apply_chat_template`: the original's ids, the assistant's mask, safe messages."""
 
+import dataclasses
 import json
 
 import pytest
@@ -196,3 +197,60 @@ def test_what_a_message_leaves_empty_is_as_good_as_absent(generation):
 def test_an_empty_chat_is_refused():
     with pytest.raises(ValueError, match="at least one message"):
         tiny_tokenizer("chatglm3").apply_chat_template([])
+
+
+@dataclasses.dataclass
+class Spoken:
+    """A message as clients of chat servers have it."""
+
+    role: str
+    content: str | None
+    tools: list[str] | None = None
+    tool_calls: list[str] | None = None
+    metadata: str | None = None
+
+
+class Modelled:
+    """As pydantic's models say what they hold."""
+
+    def __init__(self, spoken):
+        self.spoken = spoken
+
+    def model_dump(self):
+        return dataclasses.asdict(self.spoken)
+
+
+@pytest.mark.parametrize("kind", [lambda spoken: spoken, Modelled, dataclasses.asdict])
+@pytest.mark.parametrize("generation", ["chatglm", "chatglm2", "chatglm3"])
+def test_messages_may_be_objects_with_empty_fields(generation, kind):
+    tokenizer = tiny_tokenizer(generation)
+    text = "您好 <|user|> [gMASK] <eop>"
+    ids = [
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        for messages in (
+            chat(text, "", "再见"),
+            [
+                kind(Spoken("user", text)),
+                kind(Spoken("assistant", None)),
+                kind(Spoken("user", "再见")),
+            ],
+        )
+    ]
+    assert ids[0] == ids[1]
+    special = [index for index in ids[1] if index in tokenizer.added_tokens_decoder]
+    plain = tokenizer.apply_chat_template(chat("a", "b", "c"), add_generation_prompt=True)
+    assert special == [
+        index for index in plain["input_ids"] if index in tokenizer.added_tokens_decoder
+    ]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_system_message_may_be_empty(generation):
+    tokenizer = tiny_tokenizer(generation)
+    empty, absent = (
+        tokenizer.apply_chat_template(
+            [{"role": "system", "content": content}, *chat("您好")], return_dict=False
+        )
+        for content in ("", None)
+    )
+    assert empty == absent
