@@ -76,9 +76,7 @@ class Assembly:
         return self.memory.during("evaluation")(self.strategy.share_measuring(measure_loss))
 
     def plan_devices(self, *, tune: Tune | None = None) -> DevicePlan:
-        """Where the parts of the model load.
-
-        tune: what is done to it there; None: what the config says.
+        """Where the parts of the model load; tune: what will be done to it, if not as configured.
 
         Raises:
             ValueError: for a model that can't be split so.

@@ -228,6 +228,10 @@ def test_an_exported_folder_is_measured_and_talked_to_as_its_run(
         assert done.code == 0, done.err
         said.append(done.out.splitlines()[1:])
     assert said[0] == said[1]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("问题" * 1500 + "\n"))
+    done = typed(chat.main, folder)
+    length = 2048 if tuner == "lora" else 256  # the model's own, or that of a shipped one
+    assert f" tokens, and data.context_length={length}; say less" in done.out
     for words, problem in [
         (["model=tiny_glm"], f"- model=tiny_glm: {folder} says it itself; leave it out"),
         (["data.prompt_format=glm4"], f"- data.prompt_format=glm4: {folder} says it itself"),
