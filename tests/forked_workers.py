@@ -44,4 +44,6 @@ def speak_into(said: Path, target: Any, *args: Any, **kwargs: Any) -> None:
     with said.open("ab") as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
+    # Who asked for it is not who forked it: such a worker can't be told to die with its parent.
+    multiprocessing.process._parent_process = None  # type: ignore[attr-defined]
     target(*args, **kwargs)

@@ -209,7 +209,7 @@ def test_a_line_that_no_context_holds_is_refused_at_once(talk):
 
 
 def test_an_answer_that_is_cut_off_says_so(talk):
-    said = talk('Repeat "red blue green".', "12+30=?", arguments=["evaluation.max_new_tokens=6"])
+    said = talk('Repeat "xkcd-9182736".', "12+30=?", arguments=["evaluation.max_new_tokens=6"])
     assert said[2:] == ["[cut off: evaluation.max_new_tokens=6]", "42", ""]
 
 
