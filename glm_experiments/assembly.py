@@ -27,7 +27,7 @@ from glm_experiments.models.preparation import (
     prepare_model,
     prepare_tokenizer,
 )
-from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy, Tune
 from glm_experiments.parallelism.together import Answer, MeasureLoss
 from glm_experiments.processes import meeting
 from glm_experiments.record.files import TOKENIZER
@@ -75,8 +75,8 @@ class Assembly:
         """`measure_loss` as all processes call it together."""
         return self.memory.during("evaluation")(self.strategy.share_measuring(measure_loss))
 
-    def plan_devices(self) -> DevicePlan:
-        """Where the parts of the model load.
+    def plan_devices(self, *, tune: Tune | None = None) -> DevicePlan:
+        """Where the parts of the model load; tune: what will be done to it, if not as configured.
 
         Raises:
             ValueError: for a model that can't be split so.
@@ -85,7 +85,7 @@ class Assembly:
         config = self.config
         return self.strategy.plan_devices(
             functools.partial(outline_model, config.model, self.tokenizer),
-            tune=self.apply_tuner,
+            tune=tune or self.apply_tuner,
             micro_batch=MicroBatch(
                 num_rows=config.training.micro_batch_size,
                 length=config.data.context_length,

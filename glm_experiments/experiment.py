@@ -207,7 +207,7 @@ def report(
         folder / ADAPTER,
         config=description.config,
         outcome=record.outcome,
-        fingerprint=record.environment["data"]["fingerprint"],
+        environment=record.environment,
     )
     if before or after:
         write_predictions(folder / PREDICTIONS, encoded.validation, before, after)

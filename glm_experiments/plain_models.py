@@ -27,6 +27,7 @@ NO_MEANING = {
     **dict.fromkeys(("tuner=", "tuner."), "nothing is tuned here"),
 }
 """How overrides begin that have no meaning for a model without a run -> why."""
+SAY_CONTEXT_LENGTH = ("data.context_length=", "data=", "experiment=")
 OWN = ("model=", "model.path=", "model.prompt_format=", "model.weights=", "data.prompt_format=")
 """The same of an exported folder, which says it itself."""
 
@@ -128,24 +129,40 @@ def compose_without_run(overrides: Sequence[str], *, refused: Mapping[str, str])
     return config
 
 
-def load_plain(config: Config, *, adapter: Path | None = None) -> PlainModel:
+def load_plain(
+    config: Config, *, overrides: Sequence[str], adapter: Path | None = None
+) -> PlainModel:
     """Load base and tokenizer, and what lies in `adapter`: on one device, or with layers split.
+
+    Where no context length was typed, it is the model's own; of a model that ships with the
+    package the default, which is no longer than the rows that it was trained on.
 
     Raises:
         ValueError: for a model or adapter that can't be used.
         RuntimeError: for a device that is not there.
     """
     from glm_experiments.assembly import assemble, resolve_dtype
+    from glm_experiments.models.published.locations import is_shipped
     from glm_experiments.parallelism.strategies import choose_for_answers
     from glm_experiments.tuners import load_adapter
 
     strategy = choose_for_answers(config.parallelism)
     parts = assemble(resolve_dtype(config, strategy), strategy, texts=(), folder=Path())
-    model = parts.load_base(parts.plan_devices())
+    model = parts.load_base(parts.plan_devices(tune=leave_untuned))
     if adapter is not None:
         model = load_adapter(model, adapter)
+    is_typed = any(override.startswith(SAY_CONTEXT_LENGTH) for override in overrides)
+    if not is_typed and parts.longest is not None and not is_shipped(config.model.path):
+        data = replace(config.data, context_length=parts.longest)
+        parts = replace(parts, config=replace(parts.config, data=data))
+    return PlainModel(parts=parts, model=leave_untuned(model))
+
+
+def leave_untuned(model: PreTrainedModel) -> PreTrainedModel:
+    """What a tuner would be to a model that only answers."""
+    model.requires_grad_(False)
     model.train(False)
-    return PlainModel(parts=parts, model=model)
+    return model
 
 
 def adapter_in(folder: Path) -> Path | None:

@@ -67,7 +67,7 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
             "training.resume=null": "training.resume=null: field 'training.resume' is not "
             "Optional; type e.g. training.resume=auto",
             "data.context_length=long": "data.context_length=long: Value 'long' of type 'str' "
-            "could not be converted to Integer; type e.g. data.context_length=64",
+            "could not be converted to Integer; type e.g. data.context_length=256",
             "data.train_on=all": "data.train_on=all: Invalid value 'all', expected one of "
             "[every_turn, last_turn]; type e.g. data.train_on=every_turn",
             "data.prompt_format=chatglm4": "data.prompt_format=chatglm4: Invalid value 'chatglm4', "
@@ -171,8 +171,8 @@ MISTAKES: list[tuple[str, dict[str, str]]] = [
     (
         "",
         {
-            "objective=other/loss": "objective=other/loss: data=identity holds out identity and "
-            "general, not other; type objective=identity/loss",
+            "objective=other/loss": "objective=other/loss: data=identity holds out identity, "
+            "general, second_turns, not other; type objective=identity/loss",
             "hydra.run.dir=": "hydra.run.dir= names no folder; type hydra.run.dir=FOLDER, or leave "
             "it out",
             "hydra.sweep.dir=": "hydra.sweep.dir= names no folder; type hydra.sweep.dir=FOLDER, or "

@@ -55,7 +55,9 @@ ALLOWED: dict[str, set[str]] = {
         *("assembly", "composing", "config", "parallelism", "record", "spelling", "training"),
         "tuners",
     },
-    "plain_models": {"assembly", "composing", "config", "parallelism", "record", "tuners"},
+    "plain_models": {
+        *("assembly", "composing", "config", "models", "parallelism", "record", "tuners"),
+    },
     "commands": {
         *("config", "data", "evaluation", "models", "plain_models", "record", "runs", "streams"),
         *("assembly", "tuners"),

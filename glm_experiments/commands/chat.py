@@ -7,7 +7,7 @@ import functools
 import io
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,10 @@ class PrintedAnswer:
     def end(self) -> None:
         self.write("\n")
 
+    def is_whole(self, stops: Sequence[int], *, longest: int) -> bool:
+        """Whether the answer came to its end, or to somebody's, before it had `longest` tokens."""
+        return len(self.ids) < longest or self.ids[-1] in stops
+
 
 def chat(arguments: argparse.Namespace, subject: Subject) -> None:
     """Load the model and answer line by line."""
@@ -169,11 +173,12 @@ def answer_last(loaded: Answering, session: ChatSession, *, temperature: float) 
     shown = PrintedAnswer(
         lambda given: decode_answer(tokenizer, given, prompt_format=form), write_now
     )
+    stops = stop_token_ids(tokenizer, prompt_format=form)
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=temperature > 0,
         temperature=temperature or None,
         max_new_tokens=config.evaluation.max_new_tokens,
-        eos_token_id=stop_token_ids(tokenizer, prompt_format=form),
+        eos_token_id=stops,
         pad_token_id=tokenizer.pad_token_id,
     )
     try:
@@ -188,6 +193,9 @@ def answer_last(loaded: Answering, session: ChatSession, *, temperature: float) 
         if signal_of(error) is not signal.SIGINT:  # that ends more than an answer
             raise
         write_now(" [stopped]\n")
+    else:
+        if not shown.is_whole(stops, longest=settings.max_new_tokens):
+            print(f"[cut off: evaluation.max_new_tokens={settings.max_new_tokens}]")
     return shown.text
 
 

@@ -74,7 +74,7 @@ def find_subject(arguments: argparse.Namespace) -> Subject:
             name=name,
             title=f"{config.model.name}, not tuned",
             folder=OUTPUTS / name,
-            load=partial(plain_models.load_plain, config),
+            load=partial(plain_models.load_plain, config, overrides=overrides),
             overrides=overrides,
             when="before",
             described={"model": config.model.path},
@@ -88,7 +88,7 @@ def find_subject(arguments: argparse.Namespace) -> Subject:
             name=config.model.name,
             title=f"{config.model.name}, exported to {folder}",
             folder=folder,
-            load=partial(plain_models.load_plain, config, adapter=adapter),
+            load=partial(plain_models.load_plain, config, overrides=overrides, adapter=adapter),
             overrides=overrides,
             described={"export": str(folder)},
         )

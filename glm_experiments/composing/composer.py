@@ -8,6 +8,7 @@ import copy
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from glm_experiments.composing.loader import compose
@@ -34,7 +35,10 @@ class Composer:
             self._composed[options] = compose(self.loader, list(options))
         cfg = copy.deepcopy(self._composed[options])
         values = [self._parse(each) for each in overrides if not self.is_option(each)]
-        # What the loader itself does last.
+        # What the loader itself does first and last.
+        self.loader.validate_sweep_overrides_legal(
+            overrides=values, run_mode=RunMode.RUN, from_shell=True
+        )
         ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
         return cfg
 

@@ -50,8 +50,14 @@ def keep_config(folder: Path, cfg: DictConfig) -> None:
     remove_half_written(folder / SAVED_CONFIG.parent)
     for name, part in parts.items():
         write_text(folder / SAVED_CONFIG.parent / name, render(secrets.hide_all(part)))
-    sweep = Path(context.sweep.dir) / SWEEP_CONFIG
-    if context.mode is RunMode.MULTIRUN and sweep.is_file():  # which Hydra has written
+    if context.mode is RunMode.MULTIRUN:
+        mask_sweep(Path(context.sweep.dir), secrets)
+
+
+def mask_sweep(folder: Path, secrets: Secrets) -> None:
+    """Hide the secrets in what Hydra has written into a sweep's folder."""
+    sweep = folder / SWEEP_CONFIG
+    if sweep.is_file():
         before = OmegaConf.to_container(OmegaConf.load(sweep))
         if (after := secrets.hide_all(mask_typed(before))) != before:
             write_text(sweep, render(after))

@@ -9,6 +9,7 @@ from random import Random
 from glm_experiments.config import MOST_GENERATED_ROWS, DataConfig, GeneralConfig, IdentityConfig
 from glm_experiments.data.conversations import Conversation, Message
 from glm_experiments.data.generated import (
+    FEW_EARLIER,
     Draw,
     GeneratedQuestion,
     draw_general,
@@ -66,8 +67,11 @@ def generate_identity(config: IdentityConfig) -> tuple[Samples, dict[str, Sample
         return rng.choice(own) if rng.random() >= share else draw_general(rng, split="train")
 
     train = [
-        *_build_samples(put_in_turns(own, rng, draw=draw_earlier), "identity"),
-        *_build_samples(put_in_turns(replayed, rng, draw=draw_earlier), "general"),
+        sample
+        for rows, name in ((own, "identity"), (replayed, "general"))
+        for sample in _build_samples(
+            put_in_turns(rows, rng, draw=draw_earlier, num_earlier=FEW_EARLIER), name
+        )
     ]
     rng.shuffle(train)
     asked = identity_questions(**names, num_rows=None, seed=seed, split="validation")

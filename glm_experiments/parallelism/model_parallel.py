@@ -27,7 +27,7 @@ from glm_experiments.parallelism.layer_plan import (
     render_stages,
 )
 from glm_experiments.parallelism.layer_sizes import measure_free_memory, measure_sizes
-from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy, Tune
 from glm_experiments.parallelism.visible_devices import check_alone, plan_devices
 from glm_experiments.processes.world import World
 
@@ -49,7 +49,7 @@ class ModelParallelStrategy(Strategy):
         self,
         outline: Callable[[], PreTrainedModel],
         *,
-        tune: Callable[[PreTrainedModel], PreTrainedModel],
+        tune: Tune,
         micro_batch: MicroBatch,
     ) -> DevicePlan:
         """Split the layers so that each stage fits its device.

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from glm_experiments.config import ShardedConfig
 from glm_experiments.models.architectures.layer_list import find_layers
-from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy
+from glm_experiments.parallelism.strategy import DevicePlan, MicroBatch, Strategy, Tune
 from glm_experiments.parallelism.visible_devices import plan_local_device, plan_processes
 from glm_experiments.processes.world import World
 
@@ -42,7 +42,7 @@ class ShardedStrategy(Strategy):
         self,
         outline: Callable[[], PreTrainedModel],
         *,
-        tune: Callable[[PreTrainedModel], PreTrainedModel],
+        tune: Tune,
         micro_batch: MicroBatch,
     ) -> DevicePlan:
         super().plan_devices(outline, tune=tune, micro_batch=micro_batch)

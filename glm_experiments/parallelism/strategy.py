@@ -22,6 +22,9 @@ from glm_experiments.processes.workers import run_workers
 from glm_experiments.processes.world import World
 from glm_experiments.record.run import Run
 
+Tune = Callable[[PreTrainedModel], PreTrainedModel]
+"""What tuning does to a model, in place."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatch:
@@ -99,7 +102,7 @@ class Strategy:
         self,
         outline: Callable[[], PreTrainedModel],
         *,
-        tune: Callable[[PreTrainedModel], PreTrainedModel],
+        tune: Tune,
         micro_batch: MicroBatch,
     ) -> DevicePlan:
         """Decide where the parts of a model load, before its weights are read.

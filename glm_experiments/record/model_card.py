@@ -21,17 +21,17 @@ def write_model_card(
     *,
     config: Mapping[str, Any],
     outcome: Mapping[str, Any],
-    fingerprint: str,
+    environment: Mapping[str, Any],
 ) -> None:
     """Write the card of the adapter in `folder`.
 
-    config: the run's, nested, without secrets; outcome: its record's; fingerprint: of its rows.
+    config: the run's, nested, without secrets; outcome, environment: its record's.
     """
     is_peft = (folder / PEFT).is_file()
     parts = [
         *(describe_for_hub(config, is_peft=is_peft), f"# {config['name']}"),
         f"What `glm-train` (glm_experiments) trained of `{config['model']['path']}`.",
-        render_facts(config, outcome, fingerprint=fingerprint),
+        render_facts(config, outcome, environment),
         *(["## Metrics", table] if (table := render_metrics(outcome)) else []),
         *("## Use", render_use(config, is_peft=is_peft)),
     ]
@@ -55,19 +55,23 @@ def describe_for_hub(config: Mapping[str, Any], *, is_peft: bool) -> str:
     )
 
 
-def render_facts(config: Mapping[str, Any], outcome: Mapping[str, Any], *, fingerprint: str) -> str:
-    """Base, tuner, data and training, a line each."""
-    model, tuner, data, training = (
-        config[section] for section in ("model", "tuner", "data", "training")
+def render_facts(
+    config: Mapping[str, Any], outcome: Mapping[str, Any], environment: Mapping[str, Any]
+) -> str:
+    """Base, tuner, data and training, a line each; what was left open as it turned out."""
+    model, tuner = environment["model"], config["tuner"]
+    data, training = config["data"], config["training"]
+    at_revision = f", revision `{model['revision']}`" if model["revision"] else ""
+    is_new = "random weights in the place of " if config["model"]["weights"] == "random" else ""
+    settings = ", ".join(
+        f"{key}={render_value(value)}"
+        for key, value in tuner.items()
+        if key not in ("name", "kind")
     )
-    settings = {key: value for key, value in tuner.items() if key not in ("name", "kind")}
     facts = {
-        "base": f"`{model['path']}`"
-        + (f", revision `{model['revision']}`" if model["revision"] else "")
-        + f", in {model['dtype']}",
-        "tuner": f"`{tuner['name']}`: "
-        + ", ".join(f"{key}={render_value(value)}" for key, value in settings.items()),
-        "data": f"`{data['name']}`, fingerprint `{fingerprint}`, "
+        "base": f"{is_new}`{model['path']}`{at_revision}, in {model['dtype']}",
+        "tuner": f"`{tuner['name']}`: {settings}",
+        "data": f"`{data['name']}`, fingerprint `{environment['data']['fingerprint']}`, "
         f"prompt format `{data['prompt_format']}`, context length {data['context_length']}",
         "training": f"{outcome.get('steps')} steps of {training['batch_size']} samples, "
         f"learning rate {training['learning_rate']}, seed {config['seed']}",

@@ -60,13 +60,14 @@ class Crew:
         try:
             while link.poll(timeout):
                 timeout = 0
-                match link.recv():
+                news = link.recv()
+                match news:
                     case Ready(gpus=gpus):
                         self.gpus = gpus
                     case Ended() as one:
                         self.running.discard(one.number)
                         ended.append(one)
-                    case news:
+                    case _:
                         raise TypeError(f"no such news: {news!r}")
         except (EOFError, ConnectionResetError):
             self.close()

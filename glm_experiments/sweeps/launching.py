@@ -12,11 +12,13 @@ from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from glm_experiments.composing.composer import Composer
 from glm_experiments.composing.folders import key_of
+from glm_experiments.composing.keeping import mask_sweep
 from glm_experiments.record.lost import record_lost
+from glm_experiments.record.masking import Secrets, find_secrets
 from glm_experiments.sweeps.breaker import Breaker
 from glm_experiments.sweeps.child import Survey
 from glm_experiments.sweeps.crew import Crew
@@ -60,6 +62,7 @@ class Sweep:
         self.options = options
         self.folder = Path(str(config.hydra.sweep.dir))
         self.fixed = list(config.hydra.job.config.override_dirname.exclude_keys)
+        self.secrets = Secrets(find_secrets(OmegaConf.to_container(config)))
         self.composer = Composer(hydra_context.config_loader)  # type: ignore[arg-type]
         self.name_folder = functools.partial(name_as_typed, hydra_context, config)
         self.crew = Crew(functools.partial(do_work, self.composer, hydra_context, task, config))
@@ -74,6 +77,7 @@ class Sweep:
             Interrupted: after a signal, once the jobs that ran have ended.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        mask_sweep(self.folder, self.secrets)
         points = [plan_point(self.composer, each) for each in overrides]
         names = self.name_folder(points, first=first)
         jobs = self.ledger.admit(points, fixed=self.fixed, names=names)

@@ -80,11 +80,14 @@ def serve(link: Connection, work: Work, *, parent: int) -> NoReturn:
         link.send(Ready(gpus=find_gpus()))
         while True:
             if wait([link], timeout=SECONDS_BETWEEN_LOOKS if children else None):
-                match link.recv():
+                asked = link.recv()
+                match asked:
                     case Request() as request:
                         fork(link, work, request, children, handlers=handlers)
                     case Kill() as kill:
                         end(kill, children)
+                    case _:
+                        raise TypeError(f"no such request: {asked!r}")
             for ended in reap(children):
                 link.send(ended)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -173,5 +173,7 @@ def keep_finished(run_dir: Path, *, keep: Keep, best_step: int | None) -> None:
             stays = [step for step in steps if step == best_step] or steps[-1:]
         case Keep.none:
             stays = []
+        case _:
+            raise TypeError(f"no such choice of checkpoints: {keep}")
     for step in set(steps).difference(stays):
         shutil.rmtree(run_dir / checkpoint_name(step))

@@ -202,10 +202,15 @@ def test_ctrl_c_ends_a_chat_that_a_pipe_types(typed, run_dir, monkeypatch):
 def test_a_line_that_no_context_holds_is_refused_at_once(talk):
     said = talk("1+1=?", "问题" * 30_000, "/history", "2+2=?", "/history")
     (place,) = (place for place, line in enumerate(said) if line.startswith("[not asked: "))
-    assert said[place].endswith(" tokens, and data.context_length=256; say less, or start with a "
+    assert said[place].endswith(" tokens, and data.context_length=160; say less, or start with a "
                                 "larger data.context_length]")  # fmt: skip
     asked = [line for line in said if line.startswith("user: ")]
     assert asked == ["user: 1+1=?", "user: 1+1=?", "user: 2+2=?"]
+
+
+def test_an_answer_that_is_cut_off_says_so(talk):
+    said = talk('Repeat "xkcd-9182736".', "12+30=?", arguments=["evaluation.max_new_tokens=6"])
+    assert said[2:] == ["[cut off: evaluation.max_new_tokens=6]", "42", ""]
 
 
 # Without a run

@@ -1,15 +1,17 @@
 """glm-evaluate on a run's folder: its own data, other data, each checkpoint, mistakes."""
 
+import io
 import json
 import shutil
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from glm_experiments import runs
-from glm_experiments.commands import evaluate
-from tests.running import read_losses
+from glm_experiments.commands import chat, evaluate, export
+from tests.running import UNMEASURED, read_losses
 
 
 def read_evaluation(run_dir):
@@ -172,10 +174,77 @@ def test_what_is_no_run_is_named_with_the_nearest_run(typed, run_dir, tmp_path):
     done = typed(evaluate.main, tmp_path / "runs")
     assert f"did you mean {tmp_path / 'runs' / 'whole'}?" in done.err
     done = typed(evaluate.main, "--checkpoint", "best")
-    assert done.err.endswith("the following arguments are required: RUN_DIR\n")
+    assert "type a run's folder, one that glm-export wrote, or e.g. model=tiny_glm" in done.err
     done = typed(evaluate.main, tmp_path / "nothing")
     assert done.code == 1
     assert "type the folder of a run, e.g. outputs/identity/" in done.err
+
+
+SHORT = ("data=general", "data.num_validation_rows=6", "evaluation.max_new_tokens=8")
+
+
+def test_a_model_that_is_not_tuned_is_measured_as_before_tuning(typed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    done = typed(evaluate.main, "model=tiny_chatglm", *SHORT)
+    assert done.code == 0, done.err
+    written, folder = read_evaluation(tmp_path / "outputs" / "tiny_chatglm-untuned")
+    assert str(folder.relative_to(tmp_path)) in done.out
+    assert written["run"]["name"] == "tiny_chatglm-untuned"
+    assert written["outcome"]["model"] == "package:tiny_chatglm"
+    (metrics,) = written["outcome"]["metrics"].values()
+    assert set(written["outcome"]["metrics"]) == {"before"}
+    assert metrics["general"]["perplexity"] < 2
+    assert "answer_before" in (folder / "predictions.jsonl").read_text(encoding="utf-8")
+    done = typed(evaluate.main, "model=tiny_chatglm", "data=files")
+    assert (done.code, "data.path is not given" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize("tuner", ["lora", "p_tuning_v2"])
+def test_an_exported_folder_is_measured_and_talked_to_as_its_run(
+    tuner, typed, run_dir, tmp_path, monkeypatch
+):
+    """Merged into weights of its own, or an adapter beside a base that lies elsewhere."""
+    if tuner == "p_tuning_v2":
+        run_dir = tmp_path / "run"
+        done = typed.train(run_dir, f"tuner={tuner}", "model=tiny_chatglm", *UNMEASURED)
+        assert done.code == 0, done.err
+    folder = tmp_path / "export=1"  # is no override
+    assert typed(export.main, run_dir, "--to", folder).code == 0
+    figures = []
+    for subject in (run_dir, folder):
+        done = typed(evaluate.main, subject, *SHORT)
+        assert done.code == 0, done.err
+        written, _ = read_evaluation(subject)
+        figures.append(written["outcome"]["metrics"]["after"]["general"])
+        assert (
+            written["config"]["data"]["prompt_format"]
+            == written["config"]["model"]["prompt_format"]
+        )
+    assert figures[1] == pytest.approx(figures[0], rel=1e-3)
+    said = []
+    for subject in (run_dir, folder):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("12+30=?\n1+1=?\n"))
+        done = typed(chat.main, subject, "evaluation.max_new_tokens=8")
+        assert done.code == 0, done.err
+        said.append(done.out.splitlines()[1:])
+    assert said[0] == said[1]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("问题" * 1500 + "\n"))
+    done = typed(chat.main, folder)
+    length = 2048 if tuner == "lora" else 256  # the model's own, or that of a shipped one
+    assert f" tokens, and data.context_length={length}; say less" in done.out
+    for words, problem in [
+        (["model=tiny_glm"], f"- model=tiny_glm: {folder} says it itself; leave it out"),
+        (["data.prompt_format=glm4"], f"- data.prompt_format=glm4: {folder} says it itself"),
+        (["--checkpoint", "best"], "--checkpoint best: an exported folder has one state"),
+    ]:
+        done = typed(chat.main, folder, *words)
+        assert done.code == 1
+        assert problem in done.err
+    damaged = next(folder.glob("prompt_format.json"), folder / "adapter.json")
+    damaged.write_text("{}", encoding="utf-8")
+    done = typed(chat.main, folder)
+    assert done.code == 1
+    assert f"{damaged} lacks what glm-export writes" in done.err
 
 
 def test_a_stopped_run_is_used_from_its_last_whole_checkpoint(run_dir, tmp_path):

@@ -316,7 +316,7 @@ def test_every_turn_is_trained_and_the_last_is_asked(model: str, prompt_format: 
     config = data_config("general", num_train_rows=40, num_validation_rows=8,
                          prompt_format=prompt_format, context_length=300)  # fmt: skip
     splits = load_splits(config, rejected_file=Path("r"))
-    encoded = encode_splits(splits, tokenizer, config=config)
+    encoded = encode_splits(splits, tokenizer, config=config, longest=None)
     said = [message.content for row in splits.train if isinstance(row, Conversation)
             for message in row.messages[1::2]]  # fmt: skip
     trained: list[str] = []

@@ -10,9 +10,10 @@ from glm_experiments.data.generated.general import (
 )
 from glm_experiments.data.generated.identity import IDENTITY_KINDS, identity_questions
 from glm_experiments.data.generated.question import GeneratedQuestion
-from glm_experiments.data.generated.turns import precede, put_in_turns
+from glm_experiments.data.generated.turns import FEW_EARLIER, precede, put_in_turns
 
 __all__ = [
+    "FEW_EARLIER",
     "GENERAL_KINDS",
     "IDENTITY_KINDS",
     "Draw",

@@ -3,7 +3,7 @@
 Knows no list of kinds: what comes before is drawn by whoever asks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -12,18 +12,24 @@ from glm_experiments.data.generated.question import GeneratedQuestion
 
 LATER_SHARE = 0.4
 """Of the training questions, those that others come before."""
-NUM_EARLIER = {1: 6, 2: 2, 3: 1, 4: 1}
+NUM_EARLIER: Mapping[int, int] = {1: 6, 2: 2, 3: 1, 4: 1}
 """So many others -> weight."""
+FEW_EARLIER: Mapping[int, int] = {1: 3, 2: 1}
+"""The same where a model is taught that knows long conversations already: short rows cost less."""
 ONCE = frozenset({"identity"})
 """Kinds of which a conversation has one at most: another of the pretraining's identity questions
 would have other names, or none."""
 
 
 def put_in_turns(
-    rows: Sequence[GeneratedQuestion], rng: Random, *, draw: Draw
+    rows: Sequence[GeneratedQuestion],
+    rng: Random,
+    *,
+    draw: Draw,
+    num_earlier: Mapping[int, int] = NUM_EARLIER,
 ) -> list[GeneratedQuestion]:
     """`rows` in their order, a share of them behind earlier questions that are drawn."""
-    numbers, weights = list(NUM_EARLIER), list(NUM_EARLIER.values())
+    numbers, weights = list(num_earlier), list(num_earlier.values())
     return [
         precede(row, rng, num_earlier=rng.choices(numbers, weights)[0], draw=draw)
         if rng.random() < LATER_SHARE

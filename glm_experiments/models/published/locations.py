@@ -60,6 +60,11 @@ def find_commit(path: str | Path, *, revision: str | None = None) -> str | None:
     return Path(file).parent.name if isinstance(file, str) else None
 
 
+def is_shipped(path: str | Path) -> bool:
+    """Whether a path names a model that ships with the package."""
+    return str(path).startswith(PACKAGE_PREFIX)
+
+
 def _shipped_folder(name: str) -> Path:
     shipped = (
         sorted(entry.name for entry in SHIPPED.iterdir() if entry.is_dir())

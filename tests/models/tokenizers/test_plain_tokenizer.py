@@ -8,6 +8,8 @@ import pytest
 from transformers import AutoTokenizer
 
 import glm_experiments
+from glm_experiments.data.conversations import Conversation, Message
+from glm_experiments.data.prompts import encode_conversation, encode_prompt
 from glm_experiments.models.exporting import write_tokenizer
 from glm_experiments.models.tokenizers.chatglm3_tokenizer import (
     ChatGLM2Tokenizer,
@@ -189,6 +191,23 @@ def test_saved_again_by_others_it_stays_what_it_is(shipped, tmp_path):
         for text in texts:
             ids = ours.encode(text, split_special_tokens=True)
             assert reader.encode(text, split_special_tokens=True) == ids
+        # Training and chat let no text spell a special token, whoever made the tokenizer.
+        for encode in (encode_prompt, encode_conversation_of):
+            for prompt_format in ("chatglm3", "chatglm2", "alpaca"):
+                spoken = [Message("user", texts[-1])]
+                found, expected = (
+                    encode(each, spoken, prompt_format=prompt_format) for each in (reader, ours)
+                )
+                assert found == expected
+
+
+def encode_conversation_of(tokenizer, messages, *, prompt_format):
+    """A training sample that answers with what was asked."""
+    answered = [*messages, Message("assistant", messages[0].content)]
+    conversation = Conversation(answered, file="a", line=1)
+    return encode_conversation(
+        tokenizer, conversation, prompt_format=prompt_format, train_on="every_turn"
+    )
 
 
 def test_what_cannot_be_exact_is_refused_and_carried_by_code(tmp_path, monkeypatch, caplog):
