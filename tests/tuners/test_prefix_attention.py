@@ -277,6 +277,6 @@ def test_flex_attention_gives_the_same(projection, build):
         torch.testing.assert_close(
             model(**batch).logits, expected(**batch).logits, rtol=1e-4, atol=1e-5
         )
-        settings = {"do_sample": False, "max_new_tokens": 4, "eos_token_id": 1}
+        settings = {"do_sample": False, "max_new_tokens": 2, "eos_token_id": 1}
         generated = [each.generate(PROMPTS[0][None], **settings) for each in (model, expected)]
     assert torch.equal(*generated)
