@@ -121,6 +121,15 @@ def composer():
     return Composer(build_loader())
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """Runs commands in children that need import nothing."""
+    from tests.warm import Warm
+
+    with Warm(tmp_path_factory.mktemp("said")) as process:
+        yield process
+
+
 @pytest.fixture
 def forked_workers(monkeypatch, tmp_path_factory):
     """Lets runs start their workers by forks; returns what tells what those print."""

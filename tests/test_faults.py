@@ -57,13 +57,6 @@ SECRET = "hf_never_to_be_written_down"
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """Runs commands in children that need import nothing."""
-    with Warm(tmp_path_factory.mktemp("said")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
 def undisturbed(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"

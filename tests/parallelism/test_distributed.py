@@ -46,7 +46,8 @@ def run_here(folder: Path, monkeypatch, *more: str) -> None:
     train.main()
 
 
-def start(folder: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+def start_torchrun(folder: Path, *more: str) -> subprocess.Popen:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     command = [sys.executable, *launcher, "-m", "glm_experiments.train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -116,9 +117,8 @@ def test_a_sharded_run_does_the_experiment_of_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize("parallelism", ["distributed", "sharded"])
 def test_under_torchrun_there_is_one_run(parallelism, tmp_path, monkeypatch):
     run_here(tmp_path / "alone" / "run", monkeypatch)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     folder = f"{tmp_path}/many/${{now:%f}}"
-    process = start(Path(folder), f"parallelism={parallelism}", launcher=launcher)
+    process = start_torchrun(Path(folder), f"parallelism={parallelism}")
     _, spoken = process.communicate()
     assert process.returncode == 0, spoken
     (run,) = (tmp_path / "many").iterdir()
@@ -127,13 +127,11 @@ def test_under_torchrun_there_is_one_run(parallelism, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_mistake_under_torchrun_ends_all(tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    process = start(
+    process = start_torchrun(
         tmp_path / "run",
         "parallelism=distributed",
         "data=files",
         "data.path=/nowhere.jsonl",
-        launcher=launcher,
     )
     _, spoken = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
@@ -146,13 +144,13 @@ def test_a_mistake_under_torchrun_ends_all(tmp_path):
     ("parallelism", "signum", "code"),
     [("distributed", signal.SIGINT, 130), ("sharded", signal.SIGTERM, 143)],
 )
-def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code, tmp_path):
+def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code, tmp_path, warm):
     folder, chosen = tmp_path / "run", f"parallelism={parallelism}"
-    process = start(folder, chosen, *TWO, *ENDLESS)
-    wait_for_step(folder, process)
-    process.send_signal(signum)
-    _, spoken = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == code, spoken
+    child = warm.start(*overrides(folder, chosen, *TWO, *ENDLESS))
+    wait_for_step(folder)
+    child.send(signum)
+    ended = child.wait()
+    assert ended.code == code, ended.err
     assert read_record(folder)["run"]["status"] == "interrupted"
     last, checkpoint = list(numbered_checkpoints(folder).items())[-1]
     assert what_is_broken(checkpoint) is None
@@ -161,26 +159,25 @@ def test_a_signal_leaves_one_checkpoint_to_go_on_from(parallelism, signum, code,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path):
+def test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path, warm):
     folder = tmp_path / "run"
-    process = start(folder, "parallelism=distributed", *TWO, *ENDLESS)
-    wait_for_step(folder, process)
-    workers = sorted(children_of(process.pid))  # the resource tracker is not among them
+    child = warm.start(*overrides(folder, "parallelism=distributed", *TWO, *ENDLESS))
+    wait_for_step(folder)
+    workers = sorted(children_of(child.pid))  # the resource tracker is not among them
     os.kill(workers[victim], signal.SIGKILL)
-    _, spoken = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 1
+    ended = child.wait()
+    assert ended.code == 1
     record = read_record(folder)
     assert record["run"]["status"] == "failed"
-    assert f"the process of rank {victim} ended unexpectedly (SIGKILL" in spoken
+    assert f"the process of rank {victim} ended unexpectedly (SIGKILL" in ended.err
     assert f"rank {victim}" in record["run"]["error"]["message"]
     if victim == 1:
         assert record["outcome"]["trainable_parameters"] == 61440
     assert not any(Path(f"/proc/{each}").exists() for each in workers)
 
 
-def wait_for_step(folder: Path, process: subprocess.Popen) -> None:
+def wait_for_step(folder: Path) -> None:
     def is_there() -> bool:
-        assert process.poll() is None, process.communicate()
         with contextlib.suppress(FileNotFoundError):
             return len(read_metrics(folder, "train/loss")) > 2
         return False
@@ -213,5 +210,5 @@ def test_two_gpus_do_the_experiment_of_one(parallelism, dtype, tmp_path, monkeyp
 
 @pytest.mark.multi_gpu
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_does_not_leave_the_other_waiting_for_its_gpu(victim, tmp_path):
-    test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path)
+def test_a_killed_worker_does_not_leave_the_other_waiting_for_its_gpu(victim, tmp_path, warm):
+    test_a_killed_worker_ends_the_run_with_a_record(victim, tmp_path, warm)
