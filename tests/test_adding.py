@@ -20,7 +20,11 @@ from tests.running import TINY, read_record
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("glm_experiments")
 # No experiment: it would set what another kind of data has not.
-SHORT = (*(each for each in TINY if not each.startswith("experiment=")), "evaluation.before=false")
+OTHERS = ("experiment=", "training.max_steps=")
+SHORT = (
+    *(each for each in TINY if not each.startswith(OTHERS)),
+    *("training.max_steps=4", "evaluation.before=false"),
+)
 # What a user would type, one command after the other in one process: (main, its arguments).
 COMMANDS = """
 import json, sys
@@ -272,7 +276,10 @@ attn_implementation: eager
 """
     },
     overrides=("model=small_chatglm",),
-    exports="ChatGLMForCausalLM in float32 (from_pretrained)",
+    exports=(
+        "ChatGLMForCausalLM in float32 (from_pretrained with trust_remote_code=True, "
+        "or after import glm_experiments)"
+    ),
 )
 DATA = Addition(
     group="data",

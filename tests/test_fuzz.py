@@ -29,7 +29,7 @@ import torch
 from glm_experiments import runs
 from glm_experiments.composing.checking import check_command_line
 from glm_experiments.composing.loader import CONF_DIR
-from glm_experiments.config import SCHEMAS, DataFormat, OnBadRow, PromptFormat
+from glm_experiments.config import SCHEMAS, DataFormat, LongAnswers, OnBadRow, PromptFormat
 from glm_experiments.data.encoding import encode_splits
 from glm_experiments.data.splits import load_splits
 from glm_experiments.data.tokenisation import TokenSettings, check_tokenizer
@@ -170,8 +170,9 @@ def data_case(rng: Random, home: Path) -> tuple[list[str], Callable[[], object]]
         prompt_column=rng.choice((None, None, None, "prompt", "text", "\ud800")),
         on_bad_row=rng.choice(list(OnBadRow)),
         max_bad_share=rng.choice((0.0, 0.5, 1.0)),
+        long_answers=rng.choice((LongAnswers.cut, *LongAnswers)),
         num_validation_rows=rng.choice((0, 0, 1)),
-        context_length=rng.choice((2, 8, 512)),
+        context_length=rng.choice((2, 8, 512, 512)),
         packing=rng.random() < 0.2,
         prompt_format=PromptFormat.chatglm3,
         cache_dir=str(home / "cache"),
@@ -181,7 +182,7 @@ def data_case(rng: Random, home: Path) -> tuple[list[str], Callable[[], object]]
         splits = load_splits(config, rejected_file=home / "rejected.jsonl")
         assert splits.train
         tokenizer = tiny_tokenizer("chatglm3")
-        encode_splits(splits, tokenizer, config=config)
+        encode_splits(splits, tokenizer, config=config, longest=rng.choice((None, 64)))
 
     return [str(file), "data."], read
 
@@ -274,7 +275,11 @@ def tokenizer_case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         names = [path.name for path in (home / name).iterdir()]
         folder, words = copy_damaged(home / name, home_of_case, rng, names)
         settings = TokenSettings(
-            prompt_format=formats[name], context_length=64, train_on="every_turn"
+            prompt_format=formats[name],
+            train_on="every_turn",
+            long_answers=LongAnswers.cut,
+            context_length=64,
+            text_length=64,
         )
 
         def read() -> None:
